@@ -1,0 +1,52 @@
+# Every target bootstraps .venv from requirements.lock; only python3 (3.11 or later) and make are needed.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+export DO_NOT_TRACK := 1
+export DBT_SEND_ANONYMOUS_USAGE_STATS := false
+export GX_ANALYTICS_ENABLED := false
+
+.PHONY: help run ui test test-fast test-real lint lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("citysignal needs Python 3.11 or later") if sys.version_info < (3, 11) else None'
+	@echo "setting up .venv (once per change of requirements.lock)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@awk '/^uv==/{on=1} on{print} on&&!/\\$$/{exit}' requirements.lock > .venv/uv.lock
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: .venv/.ready ## the main job on the simulated city, from portal files to extracts
+	@$(BIN)/citysignal run --city simulated
+
+ui: .venv/.ready ## Dagster UI and daemon on 127.0.0.1:3000
+	@$(BIN)/citysignal ui
+
+test: .venv/.ready ## the test suite
+	@$(BIN)/pytest -n 2 --dist loadfile tests
+
+test-fast: .venv/.ready ## unit tests only
+	@$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/contracts
+
+test-real: .venv/.ready ## the tests on real municipal files; fails where a file is missing
+	@CITYSIGNAL_REQUIRE_REAL=1 $(BIN)/pytest tests/real
+
+lint: .venv/.ready ## ruff, import-linter, dbt parse, dagster definitions validate
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(BIN)/citysignal check
+	@$(BIN)/python -m orchestration.dbt_manifest
+	@$(BIN)/dagster definitions validate --workspace workspace.yaml
+
+lock: .venv/.ready ## renew requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
+
+clean: ## remove the environment and all state
+	rm -rf .venv var dbt_project/target dbt_project/logs

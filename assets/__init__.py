@@ -1,0 +1,1 @@
+"""What exists: feeds, the warehouse, estimates, releases. When and with what they run is `orchestration`."""

@@ -1,0 +1,1 @@
+"""Block sums in, estimates with intervals and verdicts out."""

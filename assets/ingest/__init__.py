@@ -1,0 +1,1 @@
+"""Portal to lake: declarations, landing, location, covers."""

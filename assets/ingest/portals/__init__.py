@@ -1,0 +1,1 @@
+"""One module per portal protocol: declared part in, verbatim bytes out."""

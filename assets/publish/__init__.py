@@ -1,0 +1,1 @@
+"""Open-data views in, extracts and the published snapshot out."""

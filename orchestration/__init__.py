@@ -1,0 +1,1 @@
+"""When the assets run and with what: definitions, resources, jobs, schedules, sensors, command line."""
