@@ -1,6 +1,7 @@
-"""The canonical columns of each kind of feed; what a feed does not map stays null, what is not here is not ingested.
+"""The canonical columns of each kind of feed; how their text is typed belongs to dbt staging.
 
-Source of the names: Open311 GeoReport v2 (service requests), BLDS (permits), NIBRS (crimes). Types belong to dbt staging.
+What a feed does not map stays null; what is not here is not ingested. The names follow Open311 GeoReport v2
+(service requests), BLDS (permits) and NIBRS (crimes).
 """
 
 from dataclasses import dataclass

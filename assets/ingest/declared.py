@@ -1,0 +1,136 @@
+"""What the declarations say, as tables that dbt joins on; no row of a feed passes through here."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from assets.ingest.feed import City
+from assets.ingest.lake import Lake
+
+_TEXT, _NUMBER, _FLAG = pa.string(), pa.float64(), pa.bool_()
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "cities": pa.schema(
+        {
+            "city": _TEXT,
+            "city_name": _TEXT,
+            "country": _TEXT,
+            "state": _TEXT,
+            "time_zone": _TEXT,
+            "crs": _TEXT,
+            "west": _NUMBER,
+            "south": _NUMBER,
+            "east": _NUMBER,
+            "north": _NUMBER,
+            "is_simulated": _FLAG,
+        }
+    ),
+    "feeds": pa.schema(
+        {
+            "city": _TEXT,
+            "feed": _TEXT,
+            "kind": _TEXT,
+            "title": _TEXT,
+            "publisher": _TEXT,
+            "landing_page": _TEXT,
+            "licence": _TEXT,
+            "owner_agency": _TEXT,
+            "cadence": _TEXT,
+            "portal": _TEXT,
+            "times": _TEXT,
+            "time_precision": _TEXT,
+            "event_type": _TEXT,
+            "event_subtype": _TEXT,
+            "target_days": _NUMBER,
+            "asset_type": _TEXT,
+            "area_type": _TEXT,
+            "reach_m": _NUMBER,
+        }
+    ),
+    "categories": pa.schema(
+        {
+            "city": _TEXT,
+            "feed": _TEXT,
+            "category": _TEXT,
+            "subcategory": _TEXT,
+            "code": _TEXT,
+            "event_type": _TEXT,
+            "event_subtype": _TEXT,
+            "target_days": _NUMBER,
+        }
+    ),
+    "statuses": pa.schema({"city": _TEXT, "feed": _TEXT, "source_status": _TEXT, "status": _TEXT}),
+}
+
+
+def write_declared_tables(lake: Lake, cities: Mapping[str, City]) -> dict[str, int]:
+    """Write `lake/derived/declared/*.parquet` and return the row count of each table.
+
+    Rows of cities that are not given stay as they are: what was ingested from them is still in the lake.
+    """
+    folder = lake.derived / "declared"
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = {}
+    for name, schema in SCHEMAS.items():
+        path = folder / f"{name}.parquet"
+        said = pa.Table.from_pylist(_rows(name, cities), schema=schema)
+        table = pa.concat_tables([_kept(path, schema, cities), said])
+        order = [(key, "ascending") for key in schema.names if key in ("city", "feed")]
+        _write(table.sort_by(order), path)
+        counts[name] = table.num_rows
+    return counts
+
+
+def _kept(path: Path, schema: pa.Schema, cities: Mapping[str, City]) -> pa.Table:
+    """Return the rows of the cities that are not written now, in today's columns."""
+    if not path.exists():
+        return schema.empty_table()
+    old = pq.read_table(path, partitioning=None)
+    old = old.filter(pc.invert(pc.is_in(old["city"], pa.array(sorted(cities), _TEXT))))
+    columns = [
+        old[field.name].cast(field.type) if field.name in old.column_names else pa.nulls(len(old), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    work = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(table, work)
+        work.replace(path)
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def _rows(name: str, cities: Mapping[str, City]) -> list[dict]:
+    if name == "cities":
+        return [_city_row(city) for city in cities.values()]
+    feeds = [feed for city in cities.values() for feed in city.feeds.values()]
+    if name == "feeds":
+        return [
+            feed.model_dump(include=set(SCHEMAS["feeds"].names))
+            | {"feed": feed.id, "reach_m": feed.reach_m if feed.kind == "asset" else None}
+            for feed in feeds
+        ]
+    if name == "categories":
+        return [
+            {"city": feed.city, "feed": feed.id} | rule.model_dump()
+            for feed in feeds
+            for rule in feed.categories
+        ]
+    return [
+        {"city": feed.city, "feed": feed.id, "source_status": source_status, "status": status}
+        for feed in feeds
+        for source_status, status in feed.statuses.items()
+    ]
+
+
+def _city_row(city: City) -> dict:
+    said = city.model_dump(include={"country", "state", "time_zone", "crs", "is_simulated"})
+    sides = dict(zip(("west", "south", "east", "north"), city.bbox, strict=True))
+    return {"city": city.id, "city_name": city.name} | said | sides

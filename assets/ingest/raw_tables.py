@@ -1,0 +1,216 @@
+"""The Dagster assets of ingest: raw rows, places, declarations; how a feed lands belongs in `landing.py`.
+
+A delivery that is blocked or cannot be fetched fails its checks, not its step: what landed last still builds.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from assets.ingest.clock import Clock
+from assets.ingest.feed import City, Feed
+from assets.ingest.lake import Lake
+
+if TYPE_CHECKING:
+    from assets.ingest.landing import Delivery
+
+GATE_CHECKS = ("schema", "key", "volume", "null_share", "value_range", "time_range")
+DELIVERY_CHECK = "delivery"
+PLACED_KINDS = ("boundary", "asset")
+
+#: How long after a landing a feed counts as late: its rhythm, and time for a publisher to be late itself.
+LATE_AFTER: Mapping[str, timedelta] = {
+    "hourly": timedelta(hours=3),
+    "daily": timedelta(days=2),
+    "weekly": timedelta(days=10),
+    "monthly": timedelta(days=40),
+    "quarterly": timedelta(days=110),
+    "yearly": timedelta(days=400),
+}
+
+CHECK_MEANING = {
+    "schema": "The delivery has the columns that the declaration maps.",
+    "key": "Every record has a key.",
+    "volume": "The delivery is no smaller than expected, by the declaration and by the delivery before.",
+    "null_share": "No mapped column is emptier than declared, and quarantine stays small.",
+    "value_range": "Declared ranges of values and of located records hold.",
+    "time_range": "Event times lie between the declared first day and the day of the copy.",
+    "delivery": "Every part was fetched and passed, now or as the same bytes before.",
+}
+
+
+def group_of(city: str) -> str:
+    """Return the Dagster group of a city's ingest."""
+    return f"ingest_{city}"
+
+
+def raw_key(city: str, feed: str) -> dg.AssetKey:
+    """Return the asset key of a feed."""
+    return dg.AssetKey(["raw", city, feed])
+
+
+def places_key(city: str, feed: str) -> dg.AssetKey:
+    """Return the asset key of a feed's cover tables."""
+    return dg.AssetKey(["places", city, feed])
+
+
+def build_ingest_assets(cities: Mapping[str, City]) -> list[dg.AssetsDefinition]:
+    """Return every ingest asset of the declared cities."""
+    assets = [declared_asset(cities)]
+    for city in cities.values():
+        for feed in city.feeds.values():
+            assets.append(raw_asset(city, feed))
+            if feed.kind in PLACED_KINDS:
+                assets.append(places_asset(city, feed))
+    return assets
+
+
+def raw_asset(city: City, feed: Feed) -> dg.AssetsDefinition:
+    """Return the asset of a feed's raw rows."""
+    key = raw_key(city.id, feed.id)
+    late = LATE_AFTER.get(feed.cadence)
+    spec = dg.AssetSpec(
+        key,
+        description=f"{feed.title}. {feed.publisher}.",
+        group_name=group_of(city.id),
+        kinds={*sorted({part.format for part in feed.parts})[:2], "parquet"},
+        owners=[owner_team(feed.owner_agency)],
+        tags={"cadence": feed.cadence, "kind": feed.kind, "city": city.id},
+        metadata={
+            "landing_page": dg.MetadataValue.url(feed.landing_page),
+            "licence": feed.licence,
+            "declaration": dg.MetadataValue.path(str(feed.file)),
+        },
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=late) if late else None,
+    )
+    checks = [
+        dg.AssetCheckSpec(name, asset=key, description=CHECK_MEANING[name])
+        for name in (*GATE_CHECKS, DELIVERY_CHECK)
+    ]
+
+    # can_subset lets a check go unreported: a fetch that failed says nothing about the volume.
+    @dg.multi_asset(specs=[spec], check_specs=checks, name=f"land_{city.id}_{feed.id}", can_subset=True)
+    def land(
+        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], clock: dg.ResourceParam[Clock]
+    ) -> Iterator[Any]:
+        from assets.ingest.landing import land_feed
+
+        deliveries = land_feed(lake, city, feed, now=clock.now(), progress=context.log.info)
+        for delivery in deliveries:
+            context.log.info(f"{delivery.part}: {delivery.outcome}. {delivery.message}")
+        yield dg.MaterializeResult(key, metadata=delivery_metadata(deliveries))
+        for result in delivery_checks(key, deliveries):
+            if dg.AssetCheckKey(key, result.check_name) in context.selected_asset_check_keys:
+                yield result
+
+    return land
+
+
+def places_asset(city: City, feed: Feed) -> dg.AssetsDefinition:
+    """Return the asset of the tables that say where a boundary set or an inventory lies."""
+
+    @dg.asset(
+        key=places_key(city.id, feed.id),
+        deps=[raw_key(city.id, feed.id)],
+        description=f"Where {feed.title} lies, as grid cells that SQL joins on.",
+        group_name=group_of(city.id),
+        kinds={"python", "parquet"},
+        owners=[owner_team(feed.owner_agency)],
+        tags={"city": city.id},
+    )
+    def cover(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
+        from assets.ingest.cover import write_places
+
+        rows = write_places(lake, city, feed)
+        return dg.MaterializeResult(metadata={f"{table}_rows": count for table, count in rows.items()})
+
+    return cover
+
+
+def declared_asset(cities: Mapping[str, City]) -> dg.AssetsDefinition:
+    """Return the asset of what declarations and receipts say; it comes after every landing of the run."""
+    feeds = [(city.id, feed) for city in cities.values() for feed in city.feeds.values()]
+
+    @dg.asset(
+        key=dg.AssetKey(["lake", "declared"]),
+        deps=[
+            *(raw_key(city, feed.id) for city, feed in feeds),
+            *(places_key(city, feed.id) for city, feed in feeds if feed.kind in PLACED_KINDS),
+        ],
+        description="One row per declared city, feed, category and status, and one per fetch.",
+        group_name="lake",
+        kinds={"python", "parquet"},
+        owners=["team:warehouse"],
+    )
+    def declared(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
+        from assets.ingest.cover import write_no_places
+        from assets.ingest.declared import write_declared_tables
+        from assets.ingest.landing import ensure_lake
+        from assets.ingest.receipts import write_receipts_table
+
+        ensure_lake(lake)
+        write_no_places(lake)
+        write_declared_tables(lake, cities)
+        write_receipts_table(lake)
+        return dg.MaterializeResult(metadata={"cities": len(cities), "feeds": len(feeds)})
+
+    return declared
+
+
+def owner_team(agency: str) -> str:
+    """Return an agency's name as a Dagster team."""
+    return "team:" + re.sub(r"[^a-z0-9]+", "-", agency.lower()).strip("-")
+
+
+def delivery_metadata(deliveries: "Sequence[Delivery]") -> dict[str, Any]:
+    """Return the counts of one landing, and a table of its parts."""
+    header = "| part | outcome | rows in file | raw | quarantined | distinct keys | seconds | |"
+    lines = [header, "|---|---|--:|--:|--:|--:|--:|---|"]
+    for one in deliveries:
+        said = one.message.replace("|", "/").replace("\n", " ")
+        rows = f"{one.rows_in_file:,} | {one.rows_raw:,} | {one.rows_quarantined:,} | {one.distinct_keys:,}"
+        lines.append(f"| {one.part} | {one.outcome} | {rows} | {one.seconds:.1f} | {said} |")
+    return {
+        "dagster/row_count": sum(one.rows_raw for one in deliveries),
+        "quarantined": sum(one.rows_quarantined for one in deliveries),
+        "distinct_keys": sum(one.distinct_keys for one in deliveries),
+        "delivery_seconds": float(sum(one.seconds for one in deliveries)),
+        "parts": dg.MetadataValue.md("\n".join(lines)),
+    }
+
+
+def delivery_checks(key: dg.AssetKey, deliveries: "Sequence[Delivery]") -> Iterator[dg.AssetCheckResult]:
+    """Yield each gate check over all parts, then whether the delivery as a whole arrived."""
+    for name in GATE_CHECKS:
+        found = [(one.part, check) for one in deliveries for check in one.checks if check.name == name]
+        if not found:
+            continue
+        failed = [(part, check) for part, check in found if not check.passed]
+        yield dg.AssetCheckResult(
+            passed=not failed,
+            asset_key=key,
+            check_name=name,
+            severity=severity(any(check.blocking for _, check in failed)),
+            description="; ".join(f"{part}: {check.message}" for part, check in failed) or None,
+            metadata={
+                part: f"observed {check.observed}; expected {check.expected}"
+                for part, check in failed or found
+            },
+        )
+    lost = [one for one in deliveries if one.outcome not in ("landed", "unchanged")]
+    yield dg.AssetCheckResult(
+        passed=not lost,
+        asset_key=key,
+        check_name=DELIVERY_CHECK,
+        severity=severity(True),
+        description="; ".join(f"{one.part} {one.outcome}: {one.message}" for one in lost) or None,
+        metadata={one.part: one.outcome for one in deliveries},
+    )
+
+
+def severity(is_error: bool) -> dg.AssetCheckSeverity:
+    """Return Dagster's word for it."""
+    return dg.AssetCheckSeverity.ERROR if is_error else dg.AssetCheckSeverity.WARN

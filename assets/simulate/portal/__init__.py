@@ -1,0 +1,1 @@
+"""What the simulated city's portals publish, one module per publisher; what happened lies one level up."""

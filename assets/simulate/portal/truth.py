@@ -1,0 +1,69 @@
+"""What is true of the simulated city, for tests: effects, true events, true duplicates, dirt, violators."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from assets.simulate.catalogue import EFFECTS, NULL_PAIRS
+from assets.simulate.portal.dirt import Ledger
+from assets.simulate.portal.files import write_parquet
+from assets.simulate.process import Happenings, Thinning
+
+
+def write_effects(folder: Path, thinnings: list[Thinning]) -> None:
+    """Write effects.json (what was planted) and candidates.parquet (candidates of affected outcomes)."""
+    told = {
+        "planted": [vars(effect) for effect in EFFECTS],
+        "null": [{"cause": cause, "outcome": outcome, "rate_ratio": 1.0} for cause, outcome in NULL_PAIRS],
+    }
+    (folder / "effects.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    candidates = [
+        _events(thinning.effect.outcome, thinning.candidates).assign(
+            is_exposed=thinning.is_exposed, is_kept=thinning.is_kept
+        )
+        for thinning in thinnings
+    ]
+    _write(folder / "candidates.parquet", pd.concat(candidates, ignore_index=True))
+
+
+def write_events(folder: Path, happenings: dict[str, Happenings]) -> int:
+    """Write events.parquet, one row per true event, its day counted from 2024-01-01; return rows."""
+    events = pd.concat([_events(name, events) for name, events in happenings.items()], ignore_index=True)
+    _write(folder / "events.parquet", events)
+    return len(events)
+
+
+def write_reports(folder: Path, requests: pd.DataFrame) -> None:
+    """Write requests.parquet: which true event each request tells of, and what will ever happen to it."""
+    columns = ["source_id", "event_type", "case", "is_repeat", "is_labelled", "parent", "x", "y", "requested"]
+    _write(folder / "requests.parquet", requests[[*columns, "closed", "reopened", "closed_again"]])
+
+
+def write_dirt(folder: Path, ledger: Ledger) -> None:
+    """Write dirt.json (counts by feed, part and kind) and dirt.parquet (one row per spoiled record)."""
+    (folder / "dirt.json").write_text(json.dumps(ledger.counts(), indent=2) + "\n", encoding="utf-8")
+    rows = pd.DataFrame(ledger.rows, columns=["feed", "part", "kind", "source_id"])
+    _write(folder / "dirt.parquet", rows)
+
+
+def write_violators(folder: Path, violators: pd.DataFrame) -> None:
+    """Write violators.parquet: permits of the sites that work after hours without a variance."""
+    _write(folder / "violators.parquet", violators)
+
+
+def _events(event_type: str, events: Happenings) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "event_type": event_type,
+            "case": range(events.size),
+            "x_m": events.x,
+            "y_m": events.y,
+            "day": events.day,
+        }
+    )
+
+
+def _write(path: Path, frame: pd.DataFrame) -> None:
+    write_parquet(path, pa.Table.from_pandas(frame, preserve_index=False))

@@ -1,0 +1,62 @@
+-- The nearest item of each type that stood on the day of the event. Only where items come and go has an event to be
+-- ranked; elsewhere its place has settled it.
+with events as (
+    select
+        event_key,
+        city,
+        event_on,
+        x_m,
+        y_m
+    from {{ ref('fct_events') }}
+),
+
+places as (
+    select * from {{ ref('int_event_assets') }}
+),
+
+settled as (
+    select
+        events.event_key,
+        places.asset_type,
+        places.asset_key,
+        places.asset_id,
+        places.distance_m
+    from events
+    inner join places
+        on events.city = places.city
+        and events.x_m = places.x_m
+        and events.y_m = places.y_m
+    where places.is_settled
+),
+
+standing as (
+    select
+        events.event_key,
+        places.asset_type,
+        places.asset_key,
+        places.asset_id,
+        places.distance_m,
+        row_number() over (
+            partition by events.event_key, places.asset_type order by places.nearness
+        ) as nearness
+    from events
+    inner join places
+        on events.city = places.city
+        and events.x_m = places.x_m
+        and events.y_m = places.y_m
+    where
+        not places.is_settled
+        and (places.valid_from is null or events.event_on >= places.valid_from)
+        and (places.valid_to is null or events.event_on < places.valid_to)
+)
+
+select * from settled
+union all
+select
+    event_key,
+    asset_type,
+    asset_key,
+    asset_id,
+    distance_m
+from standing
+where nearness = 1

@@ -1,0 +1,20 @@
+select
+    asset_key,
+    city,
+    feed,
+    asset_type,
+    asset_id,
+    asset_name,
+    installed_on,
+    material,
+    condition,
+    valid_from,
+    valid_to,
+    attributes,
+    length_m,
+    lon,
+    lat,
+    x_m,
+    y_m,
+    geometry
+from {{ source('places', 'assets') }}

@@ -1,0 +1,96 @@
+with latest as (
+    select * from {{ ref('int_versions_numbered') }} where is_latest
+),
+
+events as (
+    select * from {{ ref('int_events_unioned') }}
+),
+
+duplicates as (
+    select * from {{ ref('int_duplicates_resolved') }}
+),
+
+measures as (
+    select * from {{ ref('int_feeds_measured') }}
+),
+
+event_types as (
+    select * from {{ ref('event_types') }}
+),
+
+feeds as (
+    select * from {{ ref('stg_feeds') }}
+),
+
+final as (
+    select
+        events.event_key,
+        events.city,
+        events.feed,
+        events.kind,
+        events.source_id,
+        events.event_type,
+        events.event_subtype,
+        event_types.event_group,
+        events.category,
+        events.subcategory,
+        events.code,
+        events.status,
+        events.source_status,
+        case
+            when events.is_open_status is not null then events.is_open_status
+            when measures.tells_closure then events.closed_at is null
+        end as is_open,
+        events.agency,
+        coalesce(nullif(event_types.default_owner, 'unknown'), feeds.owner_agency) as owner_agency,
+        events.event_at,
+        events.event_local,
+        cast(events.event_local as date) as event_on,
+        events.time_precision,
+        events.is_time_ambiguous,
+        events.updated_at,
+        events.closed_at,
+        events.closed_local,
+        events.due_at,
+        events.lon,
+        events.lat,
+        events.x_m,
+        events.y_m,
+        events.h3_7,
+        events.h3_9,
+        events.h3_10,
+        events.location_quality,
+        events.address,
+        events.postal_code,
+        events.parcel_id,
+        events.asset_id,
+        events.source_areas,
+        events.quantity,
+        events.unit,
+        coalesce(event_types.is_noise, false) as is_noise,
+        events.is_duplicate,
+        case
+            when events.is_duplicate then duplicates.canonical_event_key
+            else events.event_key
+        end as canonical_event_key,
+        not events.is_duplicate as is_canonical,
+        latest.version_count,
+        latest.first_observed_at,
+        latest.last_observed_at,
+        measures.as_of_at,
+        events.content_hash,
+        events.delivery_sha,
+        events.dq_flags
+    from events
+    inner join latest
+        on events.event_key = latest.event_key
+        and events.part = latest.part
+        and events.delivery_id = latest.delivery_id
+        and events.source_row = latest.source_row
+    left join duplicates on events.event_key = duplicates.event_key
+    left join measures on events.city = measures.city and events.feed = measures.feed
+    left join event_types on events.event_type = event_types.event_type
+    left join feeds on events.city = feeds.city and events.feed = feeds.feed
+)
+
+select * from final

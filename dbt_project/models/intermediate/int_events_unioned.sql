@@ -1,0 +1,53 @@
+{{ config(materialized='view') }}
+
+{% for kind, staging in event_stagings().items() %}
+select
+    event_key,
+    city,
+    feed,
+    kind,
+    part,
+    delivery_id,
+    source_row,
+    source_id,
+    event_type,
+    event_subtype,
+    category,
+    subcategory,
+    code,
+    status,
+    source_status,
+    is_open_status,
+    is_duplicate,
+    {{ 'parent_id' if kind == 'service_request' else 'cast(null as varchar)' }} as parent_id,
+    agency,
+    event_at,
+    event_local,
+    time_precision,
+    is_time_ambiguous,
+    updated_at,
+    closed_at,
+    closed_local,
+    target_at as due_at,
+    lon,
+    lat,
+    x_m,
+    y_m,
+    h3_7,
+    h3_9,
+    h3_10,
+    location_quality,
+    address,
+    postal_code,
+    parcel_id,
+    asset_id,
+    source_areas,
+    quantity,
+    unit,
+    content_hash,
+    delivery_sha,
+    dq_flags
+from {{ ref(staging) }}
+where quarantine_reason is null
+{{ 'union all' if not loop.last }}
+{% endfor %}

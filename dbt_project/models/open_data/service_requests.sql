@@ -1,0 +1,50 @@
+-- An allow-list: what is not named here is not published. Addresses, notes, house numbers and parcels stay out.
+with events as (
+    select * from {{ ref('fct_events') }} where kind = 'service_request'
+),
+
+requests as (
+    select * from {{ ref('fct_service_requests') }}
+),
+
+cities as (
+    select * from {{ ref('dim_city') }}
+),
+
+event_types as (
+    select * from {{ ref('dim_event_type') }}
+)
+
+select
+    events.source_id as service_request_id,
+    events.city,
+    events.feed,
+    case
+        when cities.is_simulated and lower(cities.city_name) not like '%simulated%'
+            then cities.city_name || ' (simulated)'
+        else cities.city_name
+    end as city_name,
+    cities.is_simulated,
+    events.event_type as service_type,
+    event_types.label as service_label,
+    event_types.event_group as service_group,
+    events.event_subtype as service_subtype,
+    events.status,
+    events.is_open,
+    events.event_at as requested_at,
+    events.event_on as requested_on,
+    events.updated_at,
+    events.closed_at,
+    cast(events.closed_local as date) as closed_on,
+    events.due_at,
+    events.owner_agency as agency_responsible,
+    requests.channel,
+    events.is_duplicate,
+    events.postal_code,
+    round(events.lon, 3) as lon,
+    round(events.lat, 3) as lat,
+    events.as_of_at
+from events
+inner join requests on events.event_key = requests.event_key
+inner join cities on events.city = cities.city
+left join event_types on events.event_type = event_types.event_type

@@ -1,0 +1,26 @@
+with declared as (
+    select * from {{ source('declared', 'feeds') }}
+),
+
+cities as (
+    select * from {{ ref('stg_cities') }}
+)
+
+select
+    declared.city,
+    declared.feed,
+    declared.kind,
+    declared.title,
+    declared.publisher,
+    declared.landing_page,
+    declared.licence,
+    declared.owner_agency,
+    declared.cadence,
+    declared.times,
+    declared.time_precision,
+    declared.event_type,
+    declared.event_subtype,
+    declared.target_days,
+    cities.time_zone
+from declared
+inner join cities on declared.city = cities.city

@@ -1,0 +1,4 @@
+-- file = raw + quarantined by ingest; raw = versions + quarantined by staging + exact repeats; one event per key.
+select *
+from {{ ref('reconciliation') }}
+where not is_reconciled

@@ -1,0 +1,181 @@
+"""The `run` subcommand from its arguments to its exit code; its steps are in modules of their own."""
+
+import signal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from assets.ingest.feed import City, load_cities
+from orchestration.console import make_console
+from orchestration.settings import Settings, load_settings
+from orchestration.usage import UsageError, pick
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from orchestration.run_job import RunReport
+
+
+def run_pipeline(wanted: Sequence[str], select: str | None, *, full: bool, debug: bool) -> int:
+    """Run the pipeline for some cities and say what came of it.
+
+    Args:
+        wanted: Ids of cities; none means every city that is not simulated.
+        select: Dagster selection that narrows the assets, or None.
+        full: Read every stored delivery again and rebuild every table.
+        debug: Let Dagster print its log.
+
+    Returns:
+        0 when everything went through; 1 when a step or an error check failed, or a delivery was refused.
+    """
+    console = make_console()
+    settings = load_settings()
+    declared = load_cities(settings.city_folders, settings.variables)
+    cities = choose(wanted, declared)
+    signal.signal(signal.SIGTERM, stop)
+
+    from orchestration.instance import prepare_dagster_home
+    from orchestration.run_job import held
+
+    prepare_dagster_home(settings)
+    with held(settings):
+        for city in cities:
+            if city.is_simulated:
+                ensure_portal(settings, console)
+        if full:
+            replay_all(settings, cities, console)
+        report = run_assets(settings, cities, declared, select, full=full, debug=debug, console=console)
+
+    from orchestration.run_summary import show_summary
+
+    show_summary(settings, cities, report, console)
+    return 0 if report.succeeded and not any(check.is_error for check in report.failed_checks) else 1
+
+
+def stop(number: int, frame: object) -> None:
+    """Take a SIGTERM as a Ctrl-C, so that Dagster closes the run."""
+    raise KeyboardInterrupt
+
+
+def choose(wanted: Sequence[str], declared: Mapping[str, City]) -> list[City]:
+    """Return the cities to run.
+
+    Raises:
+        UsageError: A city is not declared, or none was named and there is no real one.
+    """
+    if wanted:
+        return pick(wanted, declared, "city")
+    real = [city for city in declared.values() if not city.is_simulated]
+    if not real:
+        raise UsageError(
+            "no real city is declared; try `citysignal run --city simulated`, "
+            "or set CITYSIGNAL_CITIES to a folder that holds <city>/_city.yaml"
+        )
+    return real
+
+
+def ensure_portal(settings: Settings, console: Console) -> None:
+    """Generate the simulated city's portal files where there are none."""
+    from assets.simulate.city import MARKER, simulate
+
+    folder = settings.simulated
+    if (folder / MARKER).exists():
+        return
+    with console.status("generating the simulated city") as shown:
+        simulate(folder, progress=lambda text, share: shown.update(f"simulated city: {text} ({share:.0%})"))
+    console.print(f"  [green]✓[/] simulated city  [dim]{escape(str(folder))}[/]", soft_wrap=True)
+
+
+def replay_all(settings: Settings, cities: Sequence[City], console: Console) -> None:
+    """Rebuild the raw rows of every feed that has stored bytes, before anything is fetched."""
+    from assets.ingest.landing import replay_feed
+
+    for city in cities:
+        for feed in city.feeds.values():
+            if settings.lake.landing(city.id, feed.id).is_dir():
+                with console.status(f"reading the stored deliveries of {city.id}/{feed.id} again"):
+                    replay_feed(settings.lake, city, feed, now=settings.clock.now())
+
+
+def run_assets(
+    settings: Settings,
+    cities: Sequence[City],
+    declared: Mapping[str, City],
+    select: str | None,
+    *,
+    full: bool,
+    debug: bool,
+    console: Console,
+) -> "RunReport":
+    """Run the assets of some cities, and everything built from feeds, as one Dagster run."""
+    with console.status("loading"):
+        import dagster as dg
+
+        from orchestration.definitions import build_definitions
+        from orchestration.history import kept_open
+        from orchestration.jobs import PIPELINE
+        from orchestration.run_job import run_job, settle
+        from orchestration.run_progress import RunProgress
+
+        definitions = build_definitions(settings)
+        keys = selected_keys(definitions, cities, declared, select)
+    with kept_open(), dg.DagsterInstance.get() as instance:
+        for run_id in settle(settings, instance):
+            console.print(f"  [yellow]![/] run {run_id} was killed earlier; it is marked failed now")
+        progress = RunProgress(console, total_of(definitions, keys))
+        with progress.shown():
+            return run_job(
+                definitions,
+                instance,
+                PIPELINE,
+                keys,
+                run_config=full_refresh_config(definitions, keys) if full else None,
+                log_level="INFO" if debug else "CRITICAL",
+                on_event=progress.on_event,
+            )
+
+
+def selected_keys(
+    definitions: "dg.Definitions", cities: Sequence[City], declared: Mapping[str, City], select: str | None
+) -> "set[dg.AssetKey]":
+    """Return the assets to run.
+
+    Raises:
+        UsageError: The selection cannot be read or selects nothing of these cities.
+    """
+    import dagster as dg
+
+    from orchestration.jobs import refresh_selection
+
+    graph = definitions.resolve_asset_graph()
+    feeds = [feed for city in cities for feed in city.feeds.values()]
+    keys = set(refresh_selection(feeds, declared).resolve(graph))
+    if select is None:
+        return keys
+    try:
+        chosen = keys & set(dg.AssetSelection.from_string(select).resolve(graph))
+    except dg.DagsterError as error:
+        raise UsageError(f"--select {select!r} cannot be read: {str(error).splitlines()[0]}") from None
+    if not chosen:
+        raise UsageError(
+            f"--select {select!r} selects nothing of {', '.join(city.id for city in cities)}; "
+            "write for example 'key:\"raw/*\"', 'group:publish' or '+key:\"core/fct_events\"'"
+        )
+    return chosen
+
+
+def total_of(definitions: "dg.Definitions", keys: "set[dg.AssetKey]") -> int:
+    """Return how many assets and checks a run of some assets gives."""
+    checks = definitions.resolve_asset_graph().asset_check_keys
+    return len(keys) + sum(check.asset_key in keys for check in checks)
+
+
+def full_refresh_config(definitions: "dg.Definitions", keys: "set[dg.AssetKey]") -> dict[str, Any]:
+    """Return the run configuration that makes dbt rebuild incremental tables."""
+    from assets.warehouse.dbt_assets import PASSES
+
+    assets = definitions.resolve_asset_graph().assets_defs
+    steps = {asset.op.name for asset in assets if asset.is_executable and set(asset.keys) & keys}
+    return {"ops": {step: {"config": {"full_refresh": True}} for step in PASSES if step in steps}}

@@ -1,0 +1,122 @@
+"""What a run leaves on the screen: rows per feed, checks, findings and where the outputs are."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from assets.ingest.contracts import EVENT_KINDS
+from assets.ingest.feed import City
+from assets.warehouse.summary import FeedRows, Finding, summarise
+from orchestration.recorded import ARRIVED, FeedRecord, feed_records
+from orchestration.run_job import RunReport
+from orchestration.run_progress import said
+from orchestration.settings import Settings
+
+
+def show_summary(settings: Settings, cities: Sequence[City], report: RunReport, console: Console) -> None:
+    """Print the summary of a run over some cities."""
+    published = settings.lake.published_warehouse
+    records = feed_records(settings.lake, cities)
+    summary = summarise(published, [city.id for city in cities]) if published.exists() else None
+    console.print(feed_table(records, summary.feeds if summary else ()))
+    if summary and summary.findings:
+        console.print(finding_table(summary.findings))
+    for line in [*check_lines(report), *never_landed_lines(records)]:
+        console.print(line, soft_wrap=True)
+    for step, message in report.failures:
+        console.print(f"[red]{escape(said(step))} failed:[/] {escape(message)}", soft_wrap=True)
+    for name, path in outputs(settings):
+        console.print(f"  {name:<10} {escape(str(path))}", soft_wrap=True)
+    outcome = "[green]done[/]" if report.succeeded else "[red]failed; what was published before stays[/]"
+    console.print(f"run {report.run_id} {outcome} in {report.seconds:.0f} s")
+
+
+def feed_table(records: Sequence[FeedRecord], built: Sequence[FeedRows]) -> Table:
+    """Return the table of feeds: rows in the files = raw rows + quarantined rows."""
+    rows_of = {(one.city, one.feed): one for one in built}
+    table = Table("feed", "kind", title="Feeds", title_justify="left")
+    for column in ("rows in file", "raw", "quarantined", "keys", "set aside by dbt", "events"):
+        table.add_column(column, justify="right")
+    table.add_column("quarantined because")
+    for record in records:
+        rows = rows_of.get((record.feed.city, record.feed.id))
+        is_event = record.feed.kind in EVENT_KINDS
+        table.add_row(
+            f"{record.feed.city}/{record.feed.id}",
+            record.feed.kind,
+            f"{record.rows_in_file:,}",
+            f"{record.rows_raw:,}",
+            f"{record.quarantined.total():,}",
+            f"{record.distinct_keys:,}",
+            f"{rows.rows_quarantined_by_staging:,}" if rows and is_event else "",
+            f"{rows.events:,}" if rows and is_event else "",
+            escape(", ".join(f"{reason} {count:,}" for reason, count in record.quarantined.most_common())),
+        )
+    return table
+
+
+def finding_table(found: Sequence[Finding]) -> Table:
+    """Return the table of findings; questions with too little data are one line."""
+    told = [finding for finding in found if finding.verdict != "insufficient"]
+    caption = f"{len(found) - len(told)} more have too little data" if len(told) < len(found) else None
+    table = Table("city", "question", "metres", title="Findings", title_justify="left", caption=caption)
+    table.add_column("days", justify="right")
+    table.add_column("ratio (interval)", justify="right")
+    table.add_column("verdict")
+    for finding in told:
+        table.add_row(
+            finding.city,
+            escape(finding.title),
+            f"{finding.from_m:.0f} to {finding.to_m:.0f}",
+            str(finding.window_days),
+            interval(finding),
+            finding.verdict,
+            style="bold green" if finding.verdict == "supported" else None,
+        )
+    return table
+
+
+def interval(finding: Finding) -> str:
+    """Return a finding's ratio with its interval, empty where it has none."""
+    if finding.rr is None or finding.ci_low is None or finding.ci_high is None:
+        return ""
+    return f"{finding.rr:.2f} ({finding.ci_low:.2f} to {finding.ci_high:.2f})"
+
+
+def check_lines(report: RunReport) -> list[str]:
+    """Return the line that counts checks, and one for each that did not pass."""
+    count = Counter("failed" if check.is_error else "warned" for check in report.failed_checks)
+    passed = report.checks - count.total()
+    lines = [f"checks: {passed} passed, {count['warned']} warned, {count['failed']} failed"]
+    for check in report.failed_checks:
+        style, word = ("red", "failed") if check.is_error else ("yellow", "warned")
+        about = f"{'/'.join(check.asset)} {check.check}: {check.message}"
+        lines.append(f"  [{style}]{word}[/] {escape(about)}")
+    return lines
+
+
+def never_landed_lines(records: Sequence[FeedRecord]) -> list[str]:
+    """Return one line for each part that has never landed; what landed before stands in for the others."""
+    return [
+        f"  [red]never landed[/] {escape(attempt.message)}"
+        for record in records
+        if record.last_success is None
+        for attempt in record.latest.values()
+        if attempt.outcome not in ARRIVED
+    ]
+
+
+def outputs(settings: Settings) -> list[tuple[str, Path]]:
+    """Return what a run leaves and where."""
+    lake = settings.lake
+    places = [
+        ("warehouse", lake.published_warehouse),
+        ("extracts", lake.releases / "latest"),
+        ("lake", settings.home / "lake"),
+        ("history", settings.home / "dagster"),
+    ]
+    return [(name, path) for name, path in places if path.exists()]

@@ -1,0 +1,120 @@
+"""Environment variables become one plain object here; nothing else in the code reads the environment.
+
+What Dagster makes of the settings belongs in `resources.py`, the run history's place in `instance.py`.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assets.ingest.clock import Clock
+from assets.ingest.lake import Lake
+
+if TYPE_CHECKING:
+    from assets.warehouse.generation import Generation
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DBT_PROJECT = REPOSITORY / "dbt_project"
+
+
+class SettingsError(Exception):
+    """An environment variable holds something unusable; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one deployment was told by its environment.
+
+    Attributes:
+        home: Absolute folder of all state.
+        city_folders: Folders that hold `<city>/_city.yaml`, built-in first; later ones win.
+        variables: What `${NAME}` in a declaration may stand for.
+        fixed_now: The instant to take for now, or None for the wall clock.
+        webhook: URL that receives alerts as JSON, or None.
+    """
+
+    home: Path
+    city_folders: tuple[Path, ...]
+    variables: Mapping[str, str]
+    fixed_now: datetime | None
+    webhook: str | None
+
+    @property
+    def lake(self) -> Lake:
+        """The folders under the home."""
+        return Lake(self.home)
+
+    @property
+    def simulated(self) -> Path:
+        """The folder of the simulated city's portal; empty until its first run."""
+        return self.home / "simulated"
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of every run of this deployment."""
+        return Clock(self.fixed_now)
+
+
+def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings.
+
+    Args:
+        environment: The variables to read; relative paths in them start at the repository.
+
+    Raises:
+        SettingsError: A variable holds something unusable.
+    """
+    from assets.ingest.feed import BUILT_IN
+
+    home = absolute(environment.get("CITYSIGNAL_HOME") or "var")
+    real_data = absolute(environment.get("CITYSIGNAL_REAL_DATA") or "../shared/data")
+    extra = [absolute(entry) for entry in environment.get("CITYSIGNAL_CITIES", "").split(os.pathsep) if entry]
+    for folder in extra:
+        if not folder.is_dir():
+            raise SettingsError(
+                f"CITYSIGNAL_CITIES: {folder} is no folder; create it or take it off the list"
+            )
+    return Settings(
+        home=home,
+        city_folders=(BUILT_IN, *extra),
+        variables={"CITYSIGNAL_HOME": str(home), "CITYSIGNAL_REAL_DATA": str(real_data)},
+        fixed_now=instant(environment.get("CITYSIGNAL_CLOCK")),
+        webhook=environment.get("CITYSIGNAL_WEBHOOK") or None,
+    )
+
+
+def absolute(path: str) -> Path:
+    """Return the path made absolute from the repository, without links or dots."""
+    return (REPOSITORY / Path(path).expanduser()).resolve()
+
+
+def instant(text: str | None) -> datetime | None:
+    """Return an ISO time as an aware UTC instant; a time without a zone is UTC."""
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(
+            f"CITYSIGNAL_CLOCK: {text!r} is no ISO time; write it like 2026-01-02T06:00:00+00:00"
+        ) from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def tell_dbt(settings: Settings, generation: "Generation | None") -> None:
+    """Set the variables that `dbt_project` reads, in this process, before dbt is invoked in it.
+
+    Args:
+        settings: Where the deployment lies.
+        generation: What is going to be built, or None where dbt only parses.
+    """
+    os.environ["CITYSIGNAL_HOME"] = str(settings.home)
+    if generation is not None:
+        os.environ["CITYSIGNAL_GENERATION"] = generation.name
+        os.environ["CITYSIGNAL_RUN_ID"] = generation.run_id
+        os.environ["CITYSIGNAL_BUILT_AT"] = f"{generation.built_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    os.environ.setdefault("DBT_SEND_ANONYMOUS_USAGE_STATS", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")

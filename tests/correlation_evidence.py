@@ -1,0 +1,151 @@
+"""Runs the correlation models by dbt over events that a test makes up; no assertions belong here."""
+
+import csv
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from dbt.cli.main import dbtRunner
+
+PROJECT = Path(__file__).parents[1] / "dbt_project"
+
+
+def question(question_id: str, signal_type: str, outcome_type: str, **changes: object) -> dict[str, object]:
+    """Return a row of the question seed with a radius of 100 m and a window of 14 days unless changed."""
+    row = {
+        "question_id": question_id,
+        "title": question_id.replace("_", " "),
+        "signal_type": signal_type,
+        "signal_subtype": "",
+        "outcome_type": outcome_type,
+        "radius_m": 100,
+        "window_days": 14,
+        "is_negative_control": False,
+        "mechanism": "test",
+    }
+    return row | changes
+
+
+def events(
+    *, city: str, event_type: str, x_m: Sequence, y_m: Sequence, day: Sequence, prefix: str = ""
+) -> pd.DataFrame:
+    """Return events as rows of fct_events, with square cells in the place of H3 cells.
+
+    Args:
+        city: City of all events.
+        event_type: Type of all events.
+        x_m: Metres east, one per event.
+        y_m: Metres north.
+        day: Days since 1970-01-01.
+        prefix: Start of the event keys, to tell two calls with the same city and type apart.
+    """
+    x, y, day = (np.asarray(values) for values in (x_m, y_m, day))
+    number = np.arange(len(x))
+    return pd.DataFrame(
+        {
+            "event_key": [f"{city}-{event_type}-{prefix}{i:07d}" for i in number],
+            "city": city,
+            "event_type": event_type,
+            "event_subtype": pd.Series([None] * len(x), dtype="string"),
+            "is_canonical": True,
+            "is_noise": False,
+            "event_on": np.asarray(day, dtype="datetime64[D]"),
+            "x_m": x.astype(float),
+            "y_m": y.astype(float),
+            "h3_7": square_cell(x, y, side_m=2270, resolution=7),
+            "h3_10": square_cell(x, y, side_m=122, resolution=10),
+            "location_quality": "ok",
+        }
+    )
+
+
+def square_cell(x: np.ndarray, y: np.ndarray, *, side_m: float, resolution: int) -> np.ndarray:
+    """Return a cell number with the bit layout of H3: resolution from bit 52, unused fine digits all ones."""
+    column, row = np.floor(x / side_m).astype("int64"), np.floor(y / side_m).astype("int64")
+    unused = 3 * (15 - resolution)
+    return (resolution << 52) + (((column + 2000) * 4096 + row + 2000) << unused) + ((1 << unused) - 1)
+
+
+def build_evidence(folder: Path, all_events: pd.DataFrame, questions: Sequence[Mapping[str, object]]) -> Path:
+    """Build the evidence models over the given events and return the warehouse file.
+
+    Args:
+        folder: An empty folder of the test.
+        all_events: Rows of fct_events.
+        questions: Rows of the question seed.
+    """
+    for part in ("models/intermediate/correlation", "models/correlation", "macros"):
+        shutil.copytree(PROJECT / part, folder / part, dirs_exist_ok=True)
+    (folder / "seeds").mkdir()
+    with (folder / "seeds/correlation_questions.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(questions[0]))
+        writer.writeheader()
+        writer.writerows(questions)
+    shutil.copy(PROJECT / "seeds/_correlation_questions.yml", folder / "seeds")
+    (folder / "models/core").mkdir()
+    for name, rows in {"fct_events": all_events, "dim_city": _cities(all_events)}.items():
+        rows.to_parquet(folder / f"{name}.parquet")
+        (folder / f"models/core/{name}.sql").write_text(
+            f"select * from read_parquet('{folder}/{name}.parquet')"
+        )
+    (folder / "models/sources.yml").write_text(_SOURCES.format(folder=folder))
+    (folder / "dbt_project.yml").write_text(_DBT_PROJECT)
+    (folder / "profiles.yml").write_text(_PROFILES.format(folder=folder))
+    run_dbt(folder, "build", "--exclude", "tag:verdict")
+    return folder / "warehouse.duckdb"
+
+
+def run_dbt(folder: Path, *arguments: str) -> None:
+    """Run dbt on the project in the folder and fail with what dbt says.
+
+    Args:
+        folder: A folder that `build_evidence` has filled.
+        arguments: dbt's command and options.
+    """
+    places = ["--project-dir", str(folder), "--profiles-dir", str(folder), "--log-path", str(folder / "logs")]
+    outcome = dbtRunner().invoke(["--quiet", *arguments, *places])
+    if not outcome.success:
+        results = getattr(outcome.result, "results", [])
+        raise AssertionError(
+            outcome.exception or [r.message for r in results if str(r.status) not in ("success", "pass")]
+        )
+
+
+def _cities(all_events: pd.DataFrame) -> pd.DataFrame:
+    names = sorted(all_events["city"].unique())
+    return pd.DataFrame({"city": names, "city_name": [name.title() for name in names]})
+
+
+_DBT_PROJECT = """
+name: evidence
+version: "0.1.0"
+config-version: 2
+profile: evidence
+flags: {send_anonymous_usage_stats: false}
+models:
+  evidence:
+    +materialized: table
+    intermediate: {+schema: intermediate}
+    core: {+schema: core, +materialized: view}
+    correlation: {+schema: correlation, +contract: {enforced: true}}
+seeds:
+  evidence: {+schema: intermediate}
+"""
+
+_PROFILES = """
+evidence:
+  target: duckdb
+  outputs:
+    duckdb: {{type: duckdb, path: "{folder}/warehouse.duckdb", keep_open: false, settings: {{threads: 2}}}}
+"""
+
+_SOURCES = """
+sources:
+  - name: correlations
+    config:
+      meta:
+        external_location: "read_parquet('{folder}/lake/derived/correlations/{{identifier}}.parquet')"
+    tables: [{{name: estimates}}]
+"""

@@ -1,0 +1,152 @@
+"""What the real Chicago files must give, from rows in the file to the verdict of the correlation."""
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+
+import pytest
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+#: feed -> files under CITYSIGNAL_REAL_DATA/chicago
+FILES = {
+    "sanitation_complaints": ["311_sanitation_code_complaints.csv.gz"],
+    "street_lights_all_out": ["311_street-lights-all-out.csv.gz"],
+    "street_lights_one_out": ["311_street-lights-one-out.csv.gz"],
+    "alley_lights_out": ["311_alley_lights_out.csv.gz"],
+    "burglaries": ["crimes_burglary_2011_2014.csv.gz"],
+    "homicides": ["homicides_2001_2018.csv.gz"],
+    "building_permits": [
+        f"building_permits_{years}.csv.gz" for years in ("2006_2010", "2011_2014", "2015_2019", "2020_2026")
+    ],
+}
+#: What the issue states, counted by hand outside the product.
+STATED_ROWS = {
+    "sanitation_complaints": 74_401,
+    "street_lights_all_out": 12_518,
+    "street_lights_one_out": 10_796,
+    "alley_lights_out": 10_266,
+    "burglaries": 66_932,
+    "homicides": 9_265,
+    "building_permits": 828_461,
+}
+LIGHTS = ("street_lights_all_out", "street_lights_one_out", "alley_lights_out")
+
+
+def count_records(real_data, names: list[str]) -> int:
+    """Count records with the standard library's reader: not the reader the product uses."""
+    total = 0
+    for name in names:
+        with gzip.open(real_data / "chicago" / name) as raw:
+            reader = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline=""))
+            total += sum(1 for record in reader if record) - 1
+    return total
+
+
+@pytest.mark.parametrize("feed", FILES)
+def test_every_row_of_the_file_is_in_raw_or_in_quarantine(chicago, real_data, feed):
+    in_file = count_records(real_data, FILES[feed])
+    assert in_file == STATED_ROWS[feed]
+    [(said, raw, quarantined)] = chicago.rows(
+        f"""select rows_in_file, rows_raw, rows_quarantined_at_ingest
+            from quality.reconciliation where city = 'chicago' and feed = '{feed}'"""
+    )
+    assert said == in_file
+    assert raw + quarantined == in_file
+
+
+def test_every_stage_reconciles(chicago):
+    unreconciled = chicago.rows("select city, feed from quality.reconciliation where not is_reconciled")
+    assert unreconciled == []
+    assert chicago.rows("select count(*) from quality.reconciliation where city = 'chicago'") == [(10,)]
+
+
+def test_events_are_one_row_per_distinct_key(chicago):
+    [(light_keys,)] = chicago.rows(
+        "select count(*) from core.fct_events where feed = 'street_lights_all_out'"
+    )
+    assert light_keys == 12_507
+    [(permits,)] = chicago.rows("select count(*) from core.fct_events where feed = 'building_permits'")
+    assert permits == 828_461
+    [(doubled,)] = chicago.rows(
+        "select count(*) from (select event_key from core.fct_events group by 1 having count(*) > 1)"
+    )
+    assert doubled == 0
+
+
+def test_reprojected_lights_lie_in_the_community_area_their_file_states(chicago):
+    shares = dict(
+        chicago.rows(
+            """
+            select e.feed, avg((b.area_id = json_extract_string(e.source_areas, '$.community_area'))::int)
+            from core.fct_events as e
+            join core.bridge_event_area as b on b.event_key = e.event_key and b.area_type = 'community_area'
+            where e.feed in ('street_lights_all_out', 'street_lights_one_out', 'alley_lights_out')
+                and json_extract_string(e.source_areas, '$.community_area') is not null
+            group by 1
+            """
+        )
+    )
+    assert set(shares) == set(LIGHTS)
+    assert min(shares.values()) > 0.95
+    assert sum(shares.values()) / 3 > 0.96
+
+
+def test_the_naive_ratio_is_printed_and_is_not_the_finding(chicago):
+    rows = chicago.rows(
+        """
+        select question_id, verdict, rr, ci_low, ci_high, naive_ratio, d0 + d1
+        from correlation.mart_correlations
+        where city = 'chicago' and distance_band = '0-d'
+            and question_id in ('lights_all_out_burglary', 'lights_one_out_burglary', 'lights_alley_burglary')
+        """
+    )
+    assert len(rows) == 3
+    for question, verdict, rr, ci_low, ci_high, naive, outcomes in rows:
+        assert naive > 1.2, f"{question}: co-occurrence is strong in every city; {naive} is not plausible"
+        if outcomes < 50:
+            assert verdict == "insufficient"
+            assert rr is None
+        else:
+            assert ci_low <= rr <= ci_high
+        if verdict == "supported":
+            assert ci_low >= 1.05
+
+
+def test_a_second_run_changes_no_row_and_no_hash(chicago):
+    before = table_hashes(chicago)
+    again = chicago.run("run", "--city", "chicago")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert table_hashes(chicago) == before
+    assert len(before) > 20
+
+
+def table_hashes(deployment) -> dict[str, tuple[int, int]]:
+    tables = deployment.rows(
+        """select table_schema, table_name from information_schema.tables
+           where table_schema in ('core', 'correlation', 'operations', 'open_data')"""
+    )
+    return {
+        f"{schema}.{table}": deployment.rows(
+            f'select count(*), coalesce(bit_xor(hash(t)), 0) from "{schema}"."{table}" as t'
+        )[0]
+        for schema, table in tables
+    }
+
+
+def test_the_extract_holds_the_requests_and_its_checksums_hold(chicago):
+    release = chicago.home / "open_data" / "releases" / "latest" / "service_requests"
+    package = json.loads((release / "datapackage.json").read_text(encoding="utf-8"))
+    assert {resource["path"] for resource in package["resources"]} >= {
+        "service_requests.csv",
+        "service_requests.parquet",
+    }
+    for line in (release / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
+        stated, name = line.split("  ", 1)
+        assert hashlib.sha256((release / name).read_bytes()).hexdigest() == stated
+    with (release / "service_requests.csv").open(encoding="utf-8", newline="") as file:
+        published = sum(1 for _ in csv.reader(file)) - 1
+    [(expected,)] = chicago.rows("select count(*) from open_data.service_requests")
+    assert published == expected > 100_000

@@ -1,0 +1,171 @@
+import subprocess
+import sys
+from datetime import date, datetime
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from assets.ingest import aggregates, gate
+from assets.ingest.contracts import column_names
+from assets.ingest.feed import Feed
+
+LATEST = datetime(2026, 3, 2)  # noqa: DTZ001  as landing passes it
+GOOD = {
+    "source_id": "i",
+    "category": "'noise'",
+    "requested_at": "'2026-01-02T03:04:05'",
+    "quantity": "i",
+    "location_quality": "'ok'",
+}
+
+
+def judge(tmp_path, *, rows=100, expect=None, columns=None, quarantined=0, leave_out=(), **kwargs):
+    """Judge a made-up delivery: SQL per column over i = 0..rows-1; return the checks by name."""
+    feed = Feed(
+        city="town",
+        id="calls",
+        file=Path("calls.yaml"),
+        city_crs="EPSG:26916",
+        city_bbox=(-88, 41, -87, 43),
+        title="Calls",
+        kind="service_request",
+        publisher="Town",
+        landing_page="https://town.example",
+        licence="CC0",
+        owner_agency="Streets",
+        cadence="daily",
+        portal="files",
+        columns={"source_id": "id", "category": "what", "requested_at": "at", "quantity": "n"},
+        parts=[{"id": "one", "source": "one.csv"}],
+        expect=expect or {},
+    )
+    values = GOOD | (columns or {})
+    names = [name for name in (*column_names("service_request"), "location_quality") if name not in leave_out]
+    selected = ", ".join(f'cast({values.get(name, "null")} as varchar) as "{name}"' for name in names)
+    raw, quarantine = tmp_path / "raw.parquet", tmp_path / "quarantine.parquet"
+    con = duckdb.connect()
+    con.execute(f"copy (select {selected} from range({rows}) r(i)) to '{raw}'")
+    con.execute(f"copy (select i as source_row from range({quarantined}) r(i)) to '{quarantine}'")
+    settings = {"previous_rows": None, "latest": LATEST} | kwargs
+    checks = gate.validate_delivery(con, raw, quarantine, None, feed, feed.parts[0], **settings)
+    assert tuple(check.name for check in checks) == gate.CHECK_NAMES
+    return {check.name: check for check in checks}
+
+
+def failed(checks) -> dict[str, bool]:
+    """Return the failed checks and whether each blocks."""
+    return {name: check.blocking for name, check in checks.items() if not check.passed}
+
+
+def test_a_plausible_delivery_passes(tmp_path):
+    expect = {
+        "min_rows": 50,
+        "max_null_share": {"quantity": 0.1},
+        "value_ranges": {"quantity": [0, 99]},
+        "earliest": "2026-01-01",
+        "min_location_share": 0.9,
+    }
+    checks = judge(tmp_path, expect=expect, previous_rows=100, rows_in_file=100)
+    assert failed(checks) == {}
+    assert "rows: 100" in checks["volume"].observed
+    assert "rows >= 50" in checks["volume"].expected
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ({"leave_out": ["agency"]}, {"schema": True}),
+        ({"columns": {"quantity": "null"}}, {"schema": False}),
+        ({"columns": {"source_id": "case when i = 0 then '' else i::varchar end"}}, {"key": True}),
+        ({"rows": 0}, {"volume": True}),
+        ({"previous_rows": 201}, {"volume": True}),
+        ({"rows_in_file": 101}, {"volume": True}),
+        ({"quarantined": 2, "rows_in_file": 102}, {"null_share": True}),
+        (
+            {
+                "columns": {"quantity": "case when i > 10 then i end"},
+                "expect": {"max_null_share": {"quantity": 0.1}},
+            },
+            {"null_share": False},
+        ),
+        ({"expect": {"value_ranges": {"quantity": [1, 50]}}}, {"value_range": False}),
+        (
+            {"columns": {"location_quality": "'missing'"}, "expect": {"min_location_share": 0.5}},
+            {"value_range": False},
+        ),
+        (
+            {"columns": {"requested_at": "case when i = 0 then '2115-03-11' else '2026-01-02' end"}},
+            {"time_range": False},
+        ),
+        (
+            {"columns": {"requested_at": "case when i < 6 then '2115-03-11' else '2026-01-02' end"}},
+            {"time_range": True},
+        ),
+        ({"expect": {"earliest": "2026-01-03"}}, {"time_range": True}),
+        ({"columns": {"requested_at": "'Tuesday'"}}, {"time_range": True}),
+    ],
+)
+def test_what_fails_and_what_blocks(tmp_path, case, expected):
+    checks = judge(tmp_path, **case)
+    assert failed(checks) == expected
+    (name,) = expected
+    assert checks[name].message.count("expected") >= 1
+    assert ";" in checks[name].message
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"previous_rows": 200},
+        {"quarantined": 1, "rows_in_file": 101},
+        {"columns": {"source_id": "nullif(i, 0)"}, "expect": {"max_key_null_share": 0.01}},
+        {"previous_rows": 10_000, "expect": {"min_volume_ratio": 0.01}},
+        {
+            "columns": {"requested_at": "'2115-03-11'"},
+            "expect": {"latest": "2115-03-11"},
+            "latest": LATEST.replace(year=2115, day=12),
+        },
+    ],
+)
+def test_at_the_declared_bound_it_passes(tmp_path, case):
+    assert failed(judge(tmp_path, **case)) == {}
+
+
+def test_every_failure_is_told(tmp_path):
+    checks = judge(tmp_path, rows=4, expect={"min_rows": 10}, previous_rows=100, rows_in_file=5)
+    assert checks["volume"].message.count("expected") == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2018-08-09",
+        "2018-08-09T04:30:00.000",
+        "2018/08/09 04:30:00+00",
+        "2018-08-09T04:30:00-05:00",
+        "08/09/2018 04:30:00 AM",
+        "8/9/2018",
+        "9-Aug-18",
+    ],
+)
+def test_times_as_portals_write_them_are_read(text):
+    found = duckdb.execute(f"select {aggregates.read_time('t')}::date from (select '{text}' as t)").fetchone()
+    assert found == (date(2018, 8, 9),)
+
+
+@pytest.mark.parametrize("text", ["", "infinity", "soon", "20180", "13/45/2018"])
+def test_what_is_no_time_is_not_read(text):
+    assert duckdb.execute(f"select {aggregates.read_time('t')} from (select '{text}' as t)").fetchone() == (
+        None,
+    )
+
+
+def test_great_expectations_is_not_imported_before_it_is_needed():
+    code = "import assets.ingest.gate, sys; sys.exit('great_expectations' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(gate.__file__).parents[2]).returncode == 0
+
+
+def test_the_verdict_is_great_expectations_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(gate, "_judge", lambda observed, expectations: [True] * len(expectations))
+    assert failed(judge(tmp_path, rows=0)) == {}

@@ -1,0 +1,366 @@
+import gzip
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from assets.ingest import landing, parsing, receipts
+from assets.ingest.contracts import DELIVERY_COLUMNS, KINDS, LOCATION_COLUMNS, column_names
+from assets.ingest.feed import City, Feed
+from assets.ingest.lake import Lake
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BOX = (-88, 41, -87, 43)
+COLUMNS = {"source_id": "id", "category": "what", "requested_at": "at", "x": "lon", "y": "lat"}
+HEADER = "id,what,at,lon,lat\n"
+
+
+class Town:
+    """One city with one feed over files in a folder, and its lake."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.lake = Lake(folder / "home")
+        self.parts = [{"id": "one", "source": str(folder / "one.csv")}]
+        self.expect = {"max_quarantine_share": 0.5}
+        self.columns = dict(COLUMNS)
+
+    @property
+    def feed(self) -> Feed:
+        return Feed(
+            city="town",
+            id="calls",
+            file=Path("calls.yaml"),
+            city_crs="EPSG:26916",
+            city_bbox=BOX,
+            title="Calls",
+            kind="service_request",
+            publisher="Town",
+            landing_page="https://town.example",
+            licence="CC0",
+            owner_agency="Streets",
+            cadence="daily",
+            portal="files",
+            columns=self.columns,
+            parts=self.parts,
+            expect=self.expect,
+        )
+
+    def city(self) -> City:
+        return City(
+            id="town",
+            folder=self.folder,
+            name="Town",
+            country="US",
+            state="IL",
+            time_zone="America/Chicago",
+            crs="EPSG:26916",
+            bbox=BOX,
+            feeds={"calls": self.feed},
+        )
+
+    def write(self, rows: range | str, name: str = "one.csv") -> None:
+        lines = (
+            rows
+            if isinstance(rows, str)
+            else "".join(f"{i},pothole,2026-01-02T03:04:05,-87.5,42.{i}\n" for i in rows)
+        )
+        (self.folder / name).write_text(HEADER + lines, newline="")
+
+    def land(self, days: int = 0):
+        return landing.land_feed(self.lake, self.city(), self.feed, now=NOW + timedelta(days=days))
+
+    def replay(self, days: int = 0):
+        return landing.replay_feed(self.lake, self.city(), self.feed, now=NOW + timedelta(days=days))
+
+    def table(self, zone: str = "raw") -> list[tuple]:
+        files = str(self.lake.home / "lake" / zone / "*" / "city=town" / "*" / "*.parquet")
+        if not list(self.lake.home.glob(f"lake/{zone}/*/city=town/*/*.parquet")):
+            return []
+        return duckdb.execute(
+            f"from read_parquet('{files}') order by part, delivery_sha, source_row"
+        ).fetchall()
+
+    def fetches(self) -> list[Path]:
+        return sorted(p for p in self.lake.landing("town", "calls").iterdir() if p.is_dir())
+
+
+@pytest.fixture
+def town(tmp_path) -> Town:
+    return Town(tmp_path)
+
+
+def test_a_delivery_lands_with_the_columns_of_the_contract(town):
+    town.write(range(3))
+    (delivery,) = town.land()
+    assert (delivery.outcome, delivery.rows_in_file, delivery.rows_raw, delivery.distinct_keys) == (
+        "landed",
+        3,
+        3,
+        3,
+    )
+    raw = town.lake.raw("service_request", "town", "calls") / f"one-{delivery.sha[:12]}.parquet"
+    types = {
+        r[0]: r[1]
+        for r in duckdb.execute(f"describe from read_parquet('{raw}', hive_partitioning = false)").fetchall()
+    }
+    assert (
+        types
+        == dict.fromkeys(column_names("service_request"), "VARCHAR") | DELIVERY_COLUMNS | LOCATION_COLUMNS
+    )
+    row = duckdb.execute(
+        "select source_id, category, agency, source_row, delivery_sha, delivered_at, location_quality, lon,"
+        f" lat from '{raw}'"
+    ).fetchall()[1]
+    assert row == ("1", "pothole", None, 2, delivery.sha, NOW.replace(tzinfo=None), "ok", -87.5, 42.1)
+
+
+def test_the_content_hash_is_that_of_the_contract(town):
+    import hashlib
+
+    town.write(range(1))
+    town.land()
+    names = column_names("service_request")
+    (row,) = town.table()
+    texts = [chr(30) if value is None else value for value in row[: len(names)]]
+    assert (
+        row[len(names) + list(DELIVERY_COLUMNS).index("content_hash")]
+        == hashlib.md5(chr(31).join(texts).encode()).hexdigest()
+    )
+
+
+def test_the_lake_holds_bytes_receipt_rows_and_nothing_else(town):
+    town.write("1,a,2026-01-02,-87.5,42\n2,short\n")
+    (delivery,) = town.land()
+    (fetch,) = town.fetches()
+    assert sorted(p.name for p in fetch.iterdir()) == ["one.csv.gz", "receipt.json"]
+    assert gzip.decompress((fetch / "one.csv.gz").read_bytes()) == (town.folder / "one.csv").read_bytes()
+    assert json.loads((fetch / "receipt.json").read_text())["rows_quarantined"] == 1
+    assert delivery.quarantine_reasons == {"missing_columns": 1}
+    ((part, source_row, reason, _, raw_record, sha, at, *_),) = town.table("quarantine")
+    assert (part, source_row, reason, raw_record) == ("one", 2, "missing_columns", "2,short")
+    assert (sha, at) == (delivery.sha, NOW.replace(tzinfo=None))
+
+
+def test_the_same_bytes_are_unchanged(town):
+    town.write(range(3))
+    town.land()
+    before = town.table()
+    (delivery,) = town.land(days=1)
+    assert (delivery.outcome, delivery.rows_raw, delivery.distinct_keys) == ("unchanged", 3, 3)
+    assert town.table() == before
+    assert [len(list(fetch.glob("*.gz"))) for fetch in town.fetches()] == [1, 0]
+
+
+def test_another_mapping_of_the_same_bytes_is_built_anew(town):
+    town.write(range(3))
+    town.land()
+    town.columns["agency"] = "what"
+    (delivery,) = town.land(days=1)
+    assert delivery.outcome == "landed"
+    position = column_names("service_request").index("agency")
+    assert {row[position] for row in town.table()} == {"pothole"}
+    # When the bytes were first seen does not change with what we make of them.
+    assert delivery.delivered_at == NOW.replace(tzinfo=None)
+    assert sum(len(list(fetch.glob("*.gz"))) for fetch in town.fetches()) == 1
+
+
+def test_other_bytes_are_another_version_and_older_bytes_come_back_as_the_newest(town):
+    for day, rows in enumerate([range(3), range(4)]):
+        town.write(rows)
+        assert town.land(days=day)[0].outcome == "landed"
+    assert len(town.table()) == 7
+    town.write(range(3))
+    (delivery,) = town.land(days=2)
+    assert delivery.outcome == "landed"
+    assert delivery.delivered_at == NOW.replace(tzinfo=None) + timedelta(days=2)
+    assert len(town.table()) == 7
+
+
+def test_a_declared_copy_date_is_when_it_was_delivered(town):
+    town.parts[0]["as_of"] = "2026-02-03"
+    town.write(range(1))
+    assert town.land()[0].delivered_at == datetime.fromisoformat("2026-02-03")
+
+
+def test_a_delivery_that_shrinks_is_blocked_and_raw_untouched(town):
+    town.write(range(10))
+    town.land()
+    before = town.table()
+    town.write(range(2))
+    (delivery,) = town.land(days=1)
+    assert (delivery.outcome, delivery.error_type) == ("blocked", "GateFailed")
+    assert "min_volume_ratio" in delivery.message
+    assert "town/calls, part one" in delivery.message
+    assert "\n" not in delivery.message
+    assert town.table() == before
+    # The bytes stay, and once the declaration says that it is meant, a replay lands them.
+    town.expect["min_volume_ratio"] = 0.0
+    assert [d.outcome for d in town.replay(days=2)] == ["landed", "landed"]
+    assert len(town.table()) == 12
+
+
+@pytest.mark.parametrize(
+    ("content", "outcome", "error_type"),
+    [
+        (b"", "failed", "EmptyFile"),
+        (gzip.compress(b"id,what\n" + os.urandom(999))[:-30], "failed", "TruncatedFile"),
+        (b"<html>Sign in</html>", "failed", "HtmlInsteadOfData"),
+        (b"stop,name\n1,Main St\n", "blocked", "MissingColumns"),
+        (HEADER.encode(), "blocked", "GateFailed"),
+        (HEADER.encode() + b"1,a\n" * 9, "blocked", "GateFailed"),
+        (HEADER.encode() + b",a,2026-01-02,-87.5,42\n", "blocked", "GateFailed"),
+    ],
+    ids=["empty", "cut gzip", "web page", "another feed", "header only", "all ragged", "no key"],
+)
+def test_bad_files_leave_raw_untouched_and_say_what_to_do(town, content, outcome, error_type):
+    town.write(range(3))
+    town.land()
+    before = town.table(), town.table("quarantine")
+    (town.folder / "one.csv").write_bytes(content)
+    (delivery,) = town.land(days=1)
+    assert (delivery.outcome, delivery.error_type) == (outcome, error_type)
+    assert delivery.message.startswith("town/calls, part one, ")
+    assert ";" in delivery.message
+    assert "\n" not in delivery.message
+    assert (town.table(), town.table("quarantine")) == before
+
+
+def test_one_bad_part_does_not_stop_the_others(town):
+    town.parts.append({"id": "two", "source": str(town.folder / "two.csv")})
+    town.write(range(3), "two.csv")
+    assert [d.outcome for d in town.land()] == ["failed", "landed"]
+    assert len(town.table()) == 3
+
+
+class Killed(BaseException):
+    pass
+
+
+def killing(monkeypatch, at: int):
+    """Let the process die before its n-th rename; return how many renames were made."""
+    real, count = os.replace, [0]
+
+    def replace(*args):
+        count[0] += 1
+        if count[0] == at:
+            raise Killed
+        return real(*args)
+
+    monkeypatch.setattr(os, "replace", replace)
+    return count
+
+
+@pytest.mark.parametrize("has_earlier", [False, True])
+def test_killed_before_any_rename_a_second_run_gives_the_same_rows(town, tmp_path, monkeypatch, has_earlier):
+    def prepare(one: Town):
+        one.folder.mkdir(exist_ok=True)
+        if has_earlier:
+            one.write(range(1, 3))
+            one.land(days=-1)
+        one.write("1,a,2026-01-02,-87.5,42\n2,short\n3,b,2026-01-02,-87.5,42\n")
+
+    whole = Town(tmp_path / "whole")
+    prepare(whole)
+    with monkeypatch.context() as patch:
+        count = killing(patch, at=0)
+        whole.land()
+    assert count[0] == 4  # pending receipt, quarantine, raw, receipt
+    for at in range(1, count[0] + 1):
+        broken = Town(tmp_path / f"broken{at}")
+        prepare(broken)
+        before = broken.table()
+        with monkeypatch.context() as patch:
+            killing(patch, at)
+            with pytest.raises(Killed):
+                broken.land()
+        assert broken.table() in (before, whole.table())
+        assert broken.land()[0].outcome == ("landed" if at == 1 else "unchanged")
+        assert (broken.table(), broken.table("quarantine")) == (whole.table(), whole.table("quarantine"))
+        for fetch in broken.fetches():
+            assert {p.name for p in fetch.iterdir()} <= {"one.csv.gz", "receipt.json"}
+        assert [r.outcome for r in receipts.read_receipts(broken.lake.landing("town", "calls"))].count(
+            "landed"
+        ) == (1 + has_earlier)
+
+
+@pytest.mark.parametrize(
+    "step", ["stage", "locate", "write_raw", "write_quarantine", "validate_delivery", "write_receipt"]
+)
+def test_killed_while_it_works_a_second_run_sweeps_and_lands(town, monkeypatch, step):
+    def die(*args, **kwargs):
+        raise Killed
+
+    town.write(range(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(landing, step, die)
+        with pytest.raises(Killed):
+            town.land()
+    assert len(town.fetches()) == 1
+    (delivery,) = town.land()
+    assert delivery.outcome == "landed"
+    assert [fetch.name for fetch in town.fetches()] == [delivery.fetch_id]
+    assert len(town.table()) == 3
+
+
+def test_a_replay_gives_the_same_rows_without_the_source(town):
+    town.write("1,a,2026-01-02,-87.5,42\n2,short\n3,b,2026-01-02,-87.5,42\n")
+    town.land()
+    before = town.table(), town.table("quarantine")
+    for path in [*town.lake.home.glob("lake/raw/*/*/*/*"), *town.lake.home.glob("lake/quarantine/*/*/*/*")]:
+        path.unlink()
+    (town.folder / "one.csv").unlink()
+    (delivery,) = town.replay(days=5)
+    assert (delivery.outcome, delivery.action) == ("landed", "replay")
+    assert (town.table(), town.table("quarantine")) == before
+
+
+def test_a_lost_record_blocks(town, monkeypatch):
+    real = parsing.csv_records.write_records
+
+    def lossy(stream, part, folder):
+        records = real(stream, part, folder)
+        records.path.write_text(
+            records.path.read_text("utf-8").replace("2,pothole", "3,pothole", 1).partition("\n1,")[0] + "\n",
+            "utf-8",
+        )
+        return records
+
+    monkeypatch.setattr(parsing.csv_records, "write_records", lossy)
+    town.write(range(3))
+    (delivery,) = town.land()
+    assert delivery.outcome == "blocked"
+    assert "raw + quarantined rows is 1, expected = 3" in delivery.message
+
+
+def test_two_landings_of_a_feed_do_not_meet(town, monkeypatch):
+    from filelock import FileLock
+
+    town.write(range(1))
+    town.land()
+    monkeypatch.setattr(landing, "LOCK_SECONDS", 0.05)
+    with (
+        FileLock(town.lake.landing("town", "calls") / ".lock"),
+        pytest.raises(landing.DeliveryError, match="wait for it"),
+    ):
+        town.land()
+
+
+def test_an_empty_lake_has_every_table(town):
+    landing.ensure_lake(town.lake)
+    landing.ensure_lake(town.lake)
+    for kind in KINDS:
+        for zone in ("raw", "quarantine"):
+            glob = town.lake.home / "lake" / zone / kind / "**" / "*.parquet"
+            columns = {
+                r[0]
+                for r in duckdb.execute(
+                    f"describe from read_parquet('{glob}', hive_partitioning = true)"
+                ).fetchall()
+            }
+            assert {"city", "feed", "part", "source_row"} <= columns
+            assert duckdb.execute(f"select count(*) from read_parquet('{glob}')").fetchone() == (0,)
+    assert (town.lake.derived / "fetches" / "receipts.parquet").is_file()

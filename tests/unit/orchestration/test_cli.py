@@ -1,0 +1,193 @@
+"""What a person sees of the command line: examples, one-line errors, exit codes."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from orchestration.cli import app
+from orchestration.settings import REPOSITORY
+
+COMMANDS = ("run", "status", "cities", "feeds", "check", "replay", "ui")
+
+
+@pytest.fixture
+def citysignal(monkeypatch, tmp_path):
+    """Run the command line in this process, on a home and a folder of cities of its own."""
+    (tmp_path / "cities").mkdir(exist_ok=True)
+    monkeypatch.setenv("CITYSIGNAL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CITYSIGNAL_CITIES", str(tmp_path / "cities"))
+    monkeypatch.setenv("COLUMNS", "200")
+    runner = CliRunner()
+    return lambda *arguments: runner.invoke(app, list(arguments))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(citysignal, command):
+    result = citysignal(command, "--help")
+    assert result.exit_code == 0
+    assert f"citysignal {command}" in result.stdout.split("Example")[1]
+
+
+def test_help_loads_neither_dagster_nor_dbt():
+    code = (
+        "import sys; from orchestration.cli import app; from typer.testing import CliRunner; "
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0; "
+        "print([name for name in ('dagster', 'dbt', 'duckdb', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_cities_tells_where_each_comes_from(citysignal, declare):
+    folder = declare("tinyville")
+    result = citysignal("cities")
+    assert result.exit_code == 0
+    lines = {line.split("│")[1].strip(): line for line in result.stdout.splitlines() if line.startswith("│")}
+    assert str(folder / "tinyville") in lines["tinyville"]
+    assert "built in" in lines["simulated"]
+
+
+def test_feeds_tells_publisher_and_licence(citysignal, declare):
+    declare("tinyville")
+    result = citysignal("feeds", "--city", "tinyville")
+    assert result.exit_code == 0
+    assert all(
+        word in result.stdout for word in ("tinyville/requests", "tinyville Clerk", "CC0-1.0", "daily")
+    )
+    assert "simulated" not in result.stdout
+
+
+def test_status_of_a_feed_that_was_never_tried(citysignal, declare):
+    declare("tinyville")
+    result = citysignal("status", "-c", "tinyville")
+    assert result.exit_code == 0
+    assert "never tried" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run"], "no real city is declared; try `citysignal run --city simulated`"),
+        (["run", "--city", "simulatd"], "no city 'simulatd' is declared; did you mean simulated?"),
+        (["feeds", "--city", "zzz"], "no city 'zzz' is declared; declared: simulated"),
+        (["replay", "simulated", "crime"], "no feed of simulated 'crime' is declared; did you mean crimes?"),
+        (["replay", "simulated", "crimes"], "simulated/crimes has never been fetched"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(citysignal, arguments, said):
+    result = citysignal(*arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("citysignal: ")
+
+
+def test_unknown_option_is_exit_code_2(citysignal):
+    assert citysignal("run", "--sinse", "2020").exit_code == 2
+
+
+def test_wrong_declaration_is_named_by_file_and_key(citysignal, declare):
+    folder = declare("tinyville")
+    feed = folder / "tinyville" / "requests.yaml"
+    feed.write_text(feed.read_text() + "cadense: daily\n")
+    for command in ("check", "cities", "run"):
+        result = citysignal(command)
+        assert result.exit_code == 1, command
+        assert "requests.yaml: cadense" in result.output
+        assert "Traceback" not in result.output
+
+
+def test_check_passes_on_what_is_built_in_before_anything_was_simulated(citysignal):
+    result = citysignal("check")
+    assert (result.exit_code, result.output.split()[-4:]) == (0, ["declared", "without", "a", "problem"]), (
+        result.output
+    )
+
+
+def test_check_names_a_file_that_is_missing(citysignal, declare):
+    declare("tinyville")
+    result = citysignal("check")
+    assert result.exit_code == 1
+    assert "requests.yaml" in result.output
+    assert "tinyville.csv" in result.output
+
+
+def test_wrong_variable_is_one_line(citysignal, monkeypatch):
+    monkeypatch.setenv("CITYSIGNAL_CLOCK", "noon")
+    result = citysignal("cities")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("citysignal: CITYSIGNAL_CLOCK: 'noon' is no ISO time")
+
+
+def test_debug_shows_the_traceback(citysignal, monkeypatch):
+    monkeypatch.setenv("CITYSIGNAL_CLOCK", "noon")
+    result = citysignal("--debug", "cities")
+    assert type(result.exception).__name__ == "SettingsError"
+
+
+@pytest.mark.parametrize("selection", ["key:nothing/at/all", "group:((("])
+def test_selection_of_nothing_is_wrong_usage(citysignal, declare, selection):
+    declare("tinyville")
+    result = citysignal("run", "--city", "tinyville", "--select", selection)
+    assert result.exit_code == 2, result.output
+    assert "--select" in result.stderr
+
+
+def test_ctrl_c_ends_the_ui_and_all_it_started(tmp_path, monkeypatch):
+    import os
+    import signal
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "CITYSIGNAL_HOME": str(tmp_path / "home"), "MARK": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestration.cli", "ui", "--port", str(port)],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: answers(port), 120)
+        assert marked(tmp_path), "the server and its children carry the mark"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=45) == 0
+        wait_for(lambda: not marked(tmp_path), 5)
+    finally:
+        process.kill()
+
+
+def answers(port: int) -> bool:
+    import socket
+
+    with socket.socket() as client:
+        client.settimeout(1)
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def marked(folder) -> list[int]:
+    """Return the processes whose environment carries the mark."""
+    from pathlib import Path
+
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"MARK={folder}".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_for(condition, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.5)

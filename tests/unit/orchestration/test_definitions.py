@@ -1,0 +1,165 @@
+"""What Dagster loads for a declared city: it is whole, it is joined up, and it loads fast."""
+
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from assets.ingest.feed import DeclarationError, load_cities
+from assets.ingest.raw_tables import DELIVERY_CHECK, GATE_CHECKS
+from assets.warehouse.dbt_assets import PASSES, WRITE_POOL, CityTranslator
+from orchestration.definitions import build_definitions
+from orchestration.run_command import full_refresh_config
+from orchestration.settings import REPOSITORY, load_settings
+
+
+@pytest.fixture(scope="module")
+def parsed_home(tmp_path_factory):
+    """One home for the module, so that dbt parses once."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def definitions(declare, parsed_home, tmp_path):
+    declare("tinyville")
+    declare("tinyville", feed="hydrants", kind="asset", cadence="yearly")
+    settings = load_settings(
+        {"CITYSIGNAL_HOME": str(parsed_home), "CITYSIGNAL_CITIES": str(tmp_path / "cities")}
+    )
+    return build_definitions(settings)
+
+
+@pytest.fixture
+def graph(definitions):
+    return definitions.resolve_asset_graph()
+
+
+def key(*path: str) -> dg.AssetKey:
+    return dg.AssetKey(list(path))
+
+
+def test_definitions_are_loadable(definitions):
+    dg.Definitions.validate_loadable(definitions)
+
+
+def test_path_is_joined_up_from_raw_to_release(graph):
+    raw, release = key("raw", "tinyville", "requests"), key("open_data", "release")
+    reached, frontier = {raw}, {raw}
+    while frontier:
+        frontier = {child for one in frontier for child in graph.get(one).child_keys} - reached
+        reached |= frontier
+    assert {
+        key("lake", "declared"),
+        key("core", "fct_events"),
+        key("correlation", "estimates"),
+        release,
+    } <= reached
+
+
+def test_no_asset_reads_from_something_nobody_writes(graph):
+    declared = {one for one in graph.get_all_asset_keys() if graph.get(one).is_materializable}
+    assert declared == set(graph.get_all_asset_keys())
+
+
+def test_a_kinds_source_is_every_feed_of_that_kind(declare):
+    declare("tinyville")
+    folder = declare("portlet", feed="calls")
+    translator = CityTranslator(load_cities([folder], {}))
+    expected = [key("raw", "portlet", "calls"), key("raw", "tinyville", "requests"), key("lake", "declared")]
+    assert sorted(translator.writers("raw", "service_request")) == sorted(expected)
+    assert sorted(translator.writers("quarantine", "quarantined_service_request")) == sorted(expected)
+    assert translator.writers("raw", "crime") == [key("lake", "declared")]
+    assert translator.writers("correlations", "estimates") == [key("correlation", "estimates")]
+
+
+def test_places_come_from_the_feeds_that_have_them(graph):
+    node = graph.get(key("places", "tinyville", "hydrants"))
+    assert node.parent_keys == {key("raw", "tinyville", "hydrants")}
+    assert key("places", "tinyville", "requests") not in graph.get_all_asset_keys()
+    assert key("places", "tinyville", "hydrants") in graph.get(key("core", "dim_asset")).parent_keys
+
+
+def test_raw_asset_tells_owner_cadence_kind_and_when_it_is_late(graph):
+    node = graph.get(key("raw", "tinyville", "requests"))
+    assert node.owners == ["team:streets-san"]
+    assert node.group_name == "ingest_tinyville"
+    assert node.tags["cadence"] == "daily"
+    assert node.kinds == {"csv", "parquet"}
+    assert node.description == "Requests of tinyville. tinyville Clerk."
+    assert node.freshness_policy_or_from_metadata.fail_window.to_timedelta().days == 2
+
+
+def test_every_gate_check_is_an_asset_check_that_blocks_nothing(graph):
+    raw = key("raw", "tinyville", "requests")
+    checks = [graph.get(one) for one in graph.asset_check_keys if one.asset_key == raw]
+    assert {one.key.name for one in checks} == {*GATE_CHECKS, DELIVERY_CHECK}
+    assert not any(one.blocking for one in checks)
+
+
+def test_dbt_tests_are_checks_and_errors_block(graph):
+    checks = [graph.get(one) for one in graph.asset_check_keys if one.asset_key == key("core", "fct_events")]
+    assert len(checks) >= 5
+    assert any(one.blocking for one in checks)
+
+
+def test_whatever_opens_the_build_file_takes_the_pool(graph):
+    pools = {asset.op.name: asset.op.pool for asset in graph.assets_defs if asset.is_executable}
+    pooled = {name for name, pool in pools.items() if pool == WRITE_POOL}
+    assert pooled == {
+        *PASSES,
+        "correlation__estimates",
+        "publish__bi_snapshot",
+        "publish__bi_snapshot_same_as_build",
+        "open_data__release",
+    }
+
+
+def test_full_rebuild_is_asked_of_the_passes_that_run(definitions, graph):
+    everything = set(graph.get_all_asset_keys())
+    asked = {"config": {"full_refresh": True}}
+    assert full_refresh_config(definitions, everything) == {"ops": {"warehouse": asked, "verdicts": asked}}
+    assert full_refresh_config(definitions, {key("core", "fct_events")}) == {"ops": {"warehouse": asked}}
+    assert full_refresh_config(definitions, {key("raw", "tinyville", "requests")}) == {"ops": {}}
+
+
+def test_jobs_take_a_city_or_everything(definitions, graph):
+    ingest = definitions.resolve_job_def("ingest_tinyville").asset_layer.selected_asset_keys
+    assert ingest == {
+        key("raw", "tinyville", "requests"),
+        key("raw", "tinyville", "hydrants"),
+        key("places", "tinyville", "hydrants"),
+    }
+    everything = definitions.resolve_job_def("city_pipeline").asset_layer.selected_asset_keys
+    assert everything == set(graph.get_all_asset_keys())
+
+
+def test_schedule_leaves_the_feeds_of_other_rhythms_alone(definitions):
+    keys = definitions.resolve_job_def("refresh_daily_america_chicago").asset_layer.selected_asset_keys
+    assert key("raw", "tinyville", "requests") in keys
+    assert key("open_data", "release") in keys
+    assert key("raw", "tinyville", "hydrants") not in keys
+    assert key("places", "tinyville", "hydrants") not in keys
+
+
+def test_wrong_declaration_stops_the_code_location_with_its_lines(declare, parsed_home, tmp_path):
+    folder = declare("tinyville")
+    feed = folder / "tinyville" / "requests.yaml"
+    feed.write_text(feed.read_text() + "cadense: daily\n")
+    settings = load_settings(
+        {"CITYSIGNAL_HOME": str(parsed_home), "CITYSIGNAL_CITIES": str(tmp_path / "cities")}
+    )
+    with pytest.raises(DeclarationError, match=r"requests\.yaml: cadense"):
+        build_definitions(settings)
+
+
+def test_importing_definitions_loads_nothing_heavy():
+    code = (
+        "import sys, orchestration.definitions; "
+        "heavy = ('great_expectations', 'geopandas', 'matplotlib', 'scipy'); "
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

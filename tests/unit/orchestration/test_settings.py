@@ -1,0 +1,55 @@
+"""Environment variables become settings, or a line that says which one is wrong."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from assets.ingest.feed import BUILT_IN
+from orchestration.settings import REPOSITORY, SettingsError, load_settings
+
+
+def test_without_variables_everything_has_a_place():
+    settings = load_settings({})
+    assert settings.home == (REPOSITORY / "var").resolve()
+    assert settings.city_folders == (BUILT_IN,)
+    assert settings.variables["CITYSIGNAL_REAL_DATA"] == str((REPOSITORY / "../shared/data").resolve())
+    assert settings.variables["CITYSIGNAL_HOME"] == str(settings.home)
+    assert settings.fixed_now is None
+    assert settings.webhook is None
+
+
+def test_relative_home_starts_at_the_repository_wherever_the_process_stands(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert load_settings({"CITYSIGNAL_HOME": "elsewhere"}).home == REPOSITORY / "elsewhere"
+
+
+def test_city_folders_keep_their_order_after_the_built_in(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    settings = load_settings({"CITYSIGNAL_CITIES": f"{tmp_path}/b:{tmp_path}/a"})
+    assert settings.city_folders == (BUILT_IN, tmp_path / "b", tmp_path / "a")
+
+
+def test_city_folder_that_is_missing_is_named(tmp_path):
+    with pytest.raises(SettingsError, match=r"CITYSIGNAL_CITIES: .*/nowhere is no folder"):
+        load_settings({"CITYSIGNAL_CITIES": f"{tmp_path}/nowhere"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-01-02T06:00:00+00:00", "2026-01-02T06:00:00Z", "2026-01-02T06:00:00", "2026-01-02T01:00:00-05:00"],
+)
+def test_clock_is_one_instant_in_utc(text):
+    settings = load_settings({"CITYSIGNAL_CLOCK": text})
+    assert settings.clock.now() == datetime(2026, 1, 2, 6, tzinfo=UTC)
+    assert settings.clock.now().utcoffset() == timedelta(0)
+
+
+def test_clock_that_is_no_time_is_named():
+    with pytest.raises(SettingsError, match="CITYSIGNAL_CLOCK: 'noon'"):
+        load_settings({"CITYSIGNAL_CLOCK": "noon"})
+
+
+def test_wall_clock_moves():
+    clock = load_settings({}).clock
+    assert datetime.now(UTC) - clock.now() < timedelta(seconds=5)
