@@ -28,7 +28,6 @@ def replay_stored(city_id: str, feed_id: str, *, only_quarantined: bool) -> int:
         UsageError: City or feed is not declared, or the feed has never been fetched.
     """
     from assets.ingest.landing import replay_feed
-
     from orchestration.run_job import held
 
     settings = load_settings()

@@ -60,9 +60,12 @@ def feed_table(records: Sequence[FeedRecord], built: Sequence[FeedRows]) -> Tabl
 
 
 def finding_table(found: Sequence[Finding]) -> Table:
-    """Return the table of findings; questions with too little data are one line."""
-    told = [finding for finding in found if finding.verdict != "insufficient"]
-    caption = f"{len(found) - len(told)} more have too little data" if len(told) < len(found) else None
+    """Return the table of findings close to the signal; rings and what has too little data are counted."""
+    told = [finding for finding in found if finding.from_m == 0 and finding.verdict != "insufficient"]
+    scarce = sum(finding.verdict == "insufficient" for finding in found)
+    caption = (
+        f"{len(found) - len(told) - scarce} rings further out and {scarce} with too little data not shown"
+    )
     table = Table("city", "question", "metres", title="Findings", title_justify="left", caption=caption)
     table.add_column("days", justify="right")
     table.add_column("ratio (interval)", justify="right")

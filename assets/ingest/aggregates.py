@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from assets.ingest.feed import Feed
+    from assets.ingest.part import Part
 
 _TIME_FORMATS = (
     "%m/%d/%Y %I:%M:%S %p",
@@ -30,6 +31,7 @@ def aggregates(
     raw_parquet: Path,
     quarantine_parquet: Path,
     feed: "Feed",
+    part: "Part",
     earliest: datetime | None,
     latest: datetime,
 ) -> "pd.DataFrame":
@@ -40,8 +42,7 @@ def aggregates(
     raw, quarantine = (f"read_parquet({literal(str(path))})" for path in (raw_parquet, quarantine_parquet))
     there = {row[0] for row in con.execute(f"describe select * from {raw}").fetchall()}  # noqa: S608
     expect = feed.expect
-    mapped = [name for part in feed.parts for name in feed.mapping(part)]
-    columns = [name for name in dict.fromkeys(mapped) if name in there]
+    columns = [name for name in feed.mapping(part) if name in there]
     counted = {f"count__{name}": f"count(nullif(trim({quoted(name)}), ''))" for name in columns}
     ranged = {}
     for name in expect.value_ranges:

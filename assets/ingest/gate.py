@@ -102,7 +102,7 @@ def validate_delivery(
     earliest = datetime.combine(feed.expect.earliest, time()) if feed.expect.earliest else None
     if latest.tzinfo is not None:
         latest = latest.astimezone(UTC).replace(tzinfo=None)
-    observed = aggregates(con, raw_parquet, quarantine_parquet, feed, earliest, latest)
+    observed = aggregates(con, raw_parquet, quarantine_parquet, feed, part, earliest, latest)
     expectations = _expectations(feed, previous_rows, rows_in_file, earliest, latest)
     succeeded = _judge(observed, expectations)
     return [_result(name, observed, expectations, succeeded) for name in CHECK_NAMES]

@@ -92,7 +92,7 @@ def raw_asset(city: City, feed: Feed) -> dg.AssetsDefinition:
     ]
 
     # can_subset lets a check go unreported: a fetch that failed says nothing about the volume.
-    @dg.multi_asset(specs=[spec], check_specs=checks, name=f"land_{city.id}_{feed.id}", can_subset=True)
+    @dg.multi_asset(specs=[spec], check_specs=checks, name="__".join(key.path), can_subset=True)
     def land(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], clock: dg.ResourceParam[Clock]
     ) -> Iterator[Any]:

@@ -20,7 +20,12 @@ GOOD = {
 }
 
 
-def judge(tmp_path, *, rows=100, expect=None, columns=None, quarantined=0, leave_out=(), **kwargs):
+ONE_PART = ({"id": "one", "source": "one.csv"},)
+
+
+def judge(
+    tmp_path, *, rows=100, expect=None, columns=None, quarantined=0, leave_out=(), parts=ONE_PART, **kwargs
+):
     """Judge a made-up delivery: SQL per column over i = 0..rows-1; return the checks by name."""
     feed = Feed(
         city="town",
@@ -37,7 +42,7 @@ def judge(tmp_path, *, rows=100, expect=None, columns=None, quarantined=0, leave
         cadence="daily",
         portal="files",
         columns={"source_id": "id", "category": "what", "requested_at": "at", "quantity": "n"},
-        parts=[{"id": "one", "source": "one.csv"}],
+        parts=list(parts),
         expect=expect or {},
     )
     values = GOOD | (columns or {})
@@ -56,6 +61,16 @@ def judge(tmp_path, *, rows=100, expect=None, columns=None, quarantined=0, leave
 def failed(checks) -> dict[str, bool]:
     """Return the failed checks and whether each blocks."""
     return {name: check.blocking for name, check in checks.items() if not check.passed}
+
+
+@pytest.mark.parametrize(("mapped_by_the_part", "warned"), [("two", {}), ("one", {"schema": False})])
+def test_a_column_that_only_another_part_maps_may_be_empty(tmp_path, mapped_by_the_part, warned):
+    parts = [{"id": name, "source": f"{name}.csv"} for name in ("one", "two")]
+    for part in parts:
+        if part["id"] == mapped_by_the_part:
+            part["columns"] = {"address": "where"}
+    checks = judge(tmp_path, parts=parts)
+    assert failed(checks) == warned
 
 
 def test_a_plausible_delivery_passes(tmp_path):
