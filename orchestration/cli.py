@@ -12,7 +12,10 @@ from typing import Annotated
 
 import typer
 
+from orchestration import interruption
 from orchestration.usage import UsageError
+
+STOPPED = "stopped; run the command again to go on"
 
 app = typer.Typer(
     name="citysignal",
@@ -48,10 +51,13 @@ def told_plainly(debug: bool) -> Iterator[None]:
     except UsageError as error:
         end(str(error), 2)
     except KeyboardInterrupt:
-        end("stopped; run the command again to go on", 1)
+        interruption.note()
+        end(STOPPED, 1)
     except Exception as error:
         if debug:
             raise
+        if interruption.is_noted():
+            end(STOPPED, 1)
         said = str(error).strip() or type(error).__name__
         end(
             said
@@ -169,10 +175,18 @@ def main() -> None:
         import warnings
 
         warnings.simplefilter("ignore")
+        # For helper processes: Python's own tracker would tell of what a Ctrl-C left for it to clean up.
+        os.environ["PYTHONWARNINGS"] = "ignore"
     # One question to the network less; GX and dbt would otherwise report usage.
     for name, value in {"DO_NOT_TRACK": "1", "GX_ANALYTICS_ENABLED": "false"}.items():
         os.environ.setdefault(name, value)
-    app()
+    interruption.watch()
+    try:
+        app()
+    except SystemExit as error:
+        if interruption.is_noted():
+            interruption.leave(error.code if isinstance(error.code, int) else 1)
+        raise
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from orchestration.settings import REPOSITORY, Settings
+from orchestration.settings import REPOSITORY, Settings, make_home
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
@@ -25,7 +25,11 @@ def prepare_dagster_home(settings: Settings) -> Path:
 
     Returns:
         The folder that holds dagster.yaml, the run history and the logs.
+
+    Raises:
+        SettingsError: Nothing can be written in the home.
     """
+    make_home(settings)
     folder = settings.home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     config = yaml.safe_load((REPOSITORY / "dagster.yaml").read_text(encoding="utf-8"))

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
-from rich.table import Table
 
-from assets.ingest.feed import BUILT_IN, City, Problem, load_cities
-from orchestration.console import make_console
+from assets.ingest.feed import BUILT_IN, City, Problem
+from orchestration.console import make_console, named_table
+from orchestration.declared_cities import load_declared
 from orchestration.settings import Settings, load_settings
-from orchestration.usage import pick
 
 if TYPE_CHECKING:
     from assets.warehouse.summary import FeedStatus
@@ -24,14 +23,16 @@ BAD_VERDICTS = ("never landed", "failed", "blocked")
 
 
 def chosen(settings: Settings, wanted: Sequence[str]) -> list[City]:
-    """Return the named cities, by default all."""
-    declared = load_cities(settings.city_folders, settings.variables)
-    return pick(wanted, declared, "city") if wanted else list(declared.values())
+    """Return the named cities, by default all that are declared rightly."""
+    declared = load_declared(settings)
+    cities = declared.pick(wanted) if wanted else list(declared.cities.values())
+    declared.warn()
+    return cities
 
 
 def show_cities() -> None:
     """Print the declared cities and where each comes from."""
-    table = Table("city", "name", "time zone", "feeds", "declared in")
+    table = named_table("city", "name", "time zone", "feeds", "declared in")
     for city in chosen(load_settings(), []):
         origin = "built in" if city.folder.parent == BUILT_IN else str(city.folder)
         name = f"{city.name} (simulated)" if city.is_simulated else city.name
@@ -41,7 +42,7 @@ def show_cities() -> None:
 
 def show_feeds(wanted: Sequence[str]) -> None:
     """Print the declared feeds with publisher and licence."""
-    table = Table("feed", "kind", "title", "publisher", "licence", "cadence")
+    table = named_table("feed", "kind", "title", "publisher", "licence", "cadence")
     for city in chosen(load_settings(), wanted):
         for feed in city.feeds.values():
             table.add_row(
@@ -64,21 +65,23 @@ def show_status(wanted: Sequence[str]) -> None:
     cities = chosen(settings, wanted)
     published = settings.lake.published_warehouse
     built = {(one.city, one.feed): one for one in feed_status(published)} if published.exists() else {}
-    table = Table("feed", "last attempt", "last success", "newest record")
+    table = named_table("feed", "verdict")
     table.add_column("rows", justify="right")
     table.add_column("quarantined", justify="right")
-    table.add_column("verdict")
+    # What matters least comes last: a narrow terminal cuts it.
+    for column in ("newest record", "last success", "last attempt"):
+        table.add_column(column, min_width=len("2026-01-02"))
     for record in feed_records(settings.lake, cities):
         state = built.get((record.feed.city, record.feed.id))
         said = verdict(record, state)
         table.add_row(
             f"{record.feed.city}/{record.feed.id}",
-            minute(record.last_attempt),
-            minute(record.last_success),
-            minute(state.newest_event_at if state else None),
+            f"[red]{said}[/]" if said in BAD_VERDICTS else said,
             f"{record.rows_raw:,}",
             f"{state.rows_quarantined if state else record.quarantined.total():,}",
-            f"[red]{said}[/]" if said in BAD_VERDICTS else said,
+            minute(state.newest_event_at if state else None),
+            minute(record.last_success),
+            minute(record.last_attempt),
         )
     make_console().print(table)
 
@@ -117,9 +120,10 @@ def check_declarations() -> int:
     if problems:
         console.print(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}")
         return 1
-    cities = load_cities(settings.city_folders, settings.variables)
+    cities = load_declared(settings).cities
+    noun = "city" if len(cities) == 1 else "cities"
     feeds = sum(len(city.feeds) for city in cities.values())
-    console.print(f"{feeds} feeds of {len(cities)} cities are declared without a problem")
+    console.print(f"{feeds} feeds of {len(cities)} {noun} are declared without a problem")
     return 0
 
 

@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 
-from rich.markup import escape
-from rich.table import Table
-
-from assets.ingest.feed import load_cities
 from assets.ingest.receipts import Delivery
-from orchestration.console import make_console
+from orchestration.console import make_console, named_table
+from orchestration.declared_cities import load_declared
 from orchestration.recorded import ARRIVED, feed_record
 from orchestration.settings import load_settings
 from orchestration.usage import UsageError, pick
@@ -25,6 +22,7 @@ def replay_stored(city_id: str, feed_id: str, *, only_quarantined: bool) -> int:
         0, or 1 where a part has no rows now or its bytes could not be read.
 
     Raises:
+        DeclarationError: The city is declared wrongly.
         UsageError: City or feed is not declared, or the feed has never been fetched.
     """
     from assets.ingest.landing import replay_feed
@@ -32,7 +30,7 @@ def replay_stored(city_id: str, feed_id: str, *, only_quarantined: bool) -> int:
 
     settings = load_settings()
     console = make_console()
-    city = pick([city_id], load_cities(settings.city_folders, settings.variables), "city")[0]
+    city = load_declared(settings).pick([city_id])[0]
     feed = pick([feed_id], city.feeds, f"feed of {city.id}")[0]
     if not settings.lake.landing(city.id, feed.id).is_dir():
         raise UsageError(
@@ -45,10 +43,9 @@ def replay_stored(city_id: str, feed_id: str, *, only_quarantined: bool) -> int:
         return 0
     with held(settings), console.status(f"reading the stored deliveries of {city.id}/{feed.id}"):
         deliveries = replay_feed(settings.lake, city, feed, now=settings.clock.now())
-    table = Table("part", "outcome", title=f"{city.id}/{feed.id}", title_justify="left")
+    table = named_table("part", "outcome", title=f"{city.id}/{feed.id}")
     for column in ("rows in file", "raw", "quarantined", "quarantined before"):
         table.add_column(column, justify="right")
-    table.add_column("")
     for one in deliveries:
         table.add_row(
             one.part,
@@ -57,9 +54,11 @@ def replay_stored(city_id: str, feed_id: str, *, only_quarantined: bool) -> int:
             f"{one.rows_raw:,}",
             f"{one.rows_quarantined:,}",
             f"{before.get(one.part, 0):,}",
-            escape(one.message),
         )
     console.print(table)
+    for one in deliveries:
+        if one.message:
+            console.print(f"{one.part}: {one.message}", markup=False, soft_wrap=True)
     console.print(f"`citysignal run --city {city.id}` takes the rows into the warehouse.")
     return 0 if is_rebuilt(deliveries) else 1
 

@@ -1,16 +1,18 @@
 """The `run` subcommand from its arguments to its exit code; its steps are in modules of their own."""
 
-import signal
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from assets.ingest.feed import City, load_cities
+from assets.ingest.declaration_text import DeclarationError
+from assets.ingest.feed import City
+from orchestration import interruption
 from orchestration.console import make_console
+from orchestration.declared_cities import Declared, load_declared
 from orchestration.settings import Settings, load_settings
-from orchestration.usage import UsageError, pick
+from orchestration.usage import UsageError
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -28,13 +30,14 @@ def run_pipeline(wanted: Sequence[str], select: str | None, *, full: bool, debug
         debug: Let Dagster print its log.
 
     Returns:
-        0 when everything went through; 1 when a step or an error check failed, or a delivery was refused.
+        0 when everything went through; 1 when a step or an error check failed, a delivery was refused, or a
+        city that was meant is declared wrongly.
     """
     console = make_console()
     settings = load_settings()
-    declared = load_cities(settings.city_folders, settings.variables)
+    declared = load_declared(settings)
     cities = choose(wanted, declared)
-    signal.signal(signal.SIGTERM, stop)
+    declared.warn()
 
     from orchestration.instance import prepare_dagster_home
     from orchestration.run_job import held
@@ -46,28 +49,34 @@ def run_pipeline(wanted: Sequence[str], select: str | None, *, full: bool, debug
                 ensure_portal(settings, console)
         if full:
             replay_all(settings, cities, console)
-        report = run_assets(settings, cities, declared, select, full=full, debug=debug, console=console)
+        report = run_assets(
+            settings, cities, declared.cities, select, full=full, debug=debug, console=console
+        )
+
+    if report.was_interrupted:
+        raise KeyboardInterrupt
 
     from orchestration.run_summary import show_summary
 
     show_summary(settings, cities, report, console)
-    return 0 if report.succeeded and not any(check.is_error for check in report.failed_checks) else 1
+    # Without names every city is meant, so one that had to be left out is not done.
+    is_whole = bool(wanted) or not declared.broken
+    is_good = report.succeeded and not any(check.is_error for check in report.failed_checks)
+    return 0 if is_good and is_whole else 1
 
 
-def stop(number: int, frame: object) -> None:
-    """Take a SIGTERM as a Ctrl-C, so that Dagster closes the run."""
-    raise KeyboardInterrupt
-
-
-def choose(wanted: Sequence[str], declared: Mapping[str, City]) -> list[City]:
+def choose(wanted: Sequence[str], declared: Declared) -> list[City]:
     """Return the cities to run.
 
     Raises:
+        DeclarationError: A city that is to run is declared wrongly, and no other is left to run.
         UsageError: A city is not declared, or none was named and there is no real one.
     """
     if wanted:
-        return pick(wanted, declared, "city")
-    real = [city for city in declared.values() if not city.is_simulated]
+        return declared.pick(wanted)
+    real = [city for city in declared.cities.values() if not city.is_simulated]
+    if not real and declared.broken:
+        raise DeclarationError([problem for found in declared.broken.values() for problem in found])
     if not real:
         raise UsageError(
             "no real city is declared; try `citysignal run --city simulated`, "
@@ -119,8 +128,10 @@ def run_assets(
         from orchestration.run_job import run_job, settle
         from orchestration.run_progress import RunProgress
 
-        definitions = build_definitions(settings)
+        definitions = build_definitions(settings, declared)
         keys = selected_keys(definitions, cities, declared, select)
+    if interruption.is_noted():  # something that was being imported took the Ctrl-C
+        raise KeyboardInterrupt
     with kept_open(), dg.DagsterInstance.get() as instance:
         for run_id in settle(settings, instance):
             console.print(f"  [yellow]![/] run {run_id} was killed earlier; it is marked failed now")

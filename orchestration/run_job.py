@@ -16,7 +16,9 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.events import RunFailureReason
 from dagster._core.execution.api import execute_run_iterator
+from dagster._core.execution.plan.objects import ErrorSource
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
     RemoteJobOrigin,
@@ -26,7 +28,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from filelock import FileLock, Timeout
 
 from orchestration.instance import HOST_TAG, PID_TAG, release_dead_runs, runs_in_progress
-from orchestration.settings import REPOSITORY, Settings
+from orchestration.settings import REPOSITORY, Settings, make_home
 
 #: As in workspace.yaml.
 LOCATION = "citysignal"
@@ -53,6 +55,7 @@ class RunReport:
     Attributes:
         run_id: Dagster's id.
         succeeded: Whether every step went through.
+        was_interrupted: Whether a Ctrl-C ended it.
         failures: Step key and message of each failed step.
         failed_checks: Checks that did not pass.
         checks: Number of checks evaluated.
@@ -61,6 +64,7 @@ class RunReport:
 
     run_id: str
     succeeded: bool = False
+    was_interrupted: bool = False
     failures: list[tuple[str, str]] = field(default_factory=list)
     failed_checks: list[FailedCheck] = field(default_factory=list)
     checks: int = 0
@@ -92,7 +96,9 @@ def held(settings: Settings) -> Iterator[None]:
 
     Raises:
         BusyError: Another process holds it.
+        SettingsError: Nothing can be written in the home.
     """
+    make_home(settings)
     folder = settings.home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / "run.holder.json"
@@ -167,8 +173,11 @@ def note(report: RunReport, event: dg.DagsterEvent) -> None:
         report.succeeded = True
     elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
         report.failures.append((event.step_key or "", failure_message(event)))
+        report.was_interrupted |= event.step_failure_data.error_source == ErrorSource.INTERRUPT
     elif event.event_type == dg.DagsterEventType.RUN_FAILURE and not report.failures:
         report.failures.append((report.run_id, event.message or ""))
+        reason = event.job_failure_data.failure_reason
+        report.was_interrupted |= reason == RunFailureReason.UNEXPECTED_TERMINATION
     elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
         report.checks += 1
         check = event.asset_check_evaluation_data

@@ -11,6 +11,7 @@ from rich.table import Table
 from assets.ingest.contracts import EVENT_KINDS
 from assets.ingest.feed import City
 from assets.warehouse.summary import FeedRows, Finding, summarise
+from orchestration.console import named_table
 from orchestration.recorded import ARRIVED, FeedRecord, feed_records
 from orchestration.run_job import RunReport
 from orchestration.run_progress import said
@@ -24,7 +25,7 @@ def show_summary(settings: Settings, cities: Sequence[City], report: RunReport, 
     summary = summarise(published, [city.id for city in cities]) if published.exists() else None
     console.print(feed_table(records, summary.feeds if summary else ()))
     if summary and summary.findings:
-        console.print(finding_table(summary.findings))
+        show_findings(summary.findings, console)
     for line in [*check_lines(report), *never_landed_lines(records)]:
         console.print(line, soft_wrap=True)
     for step, message in report.failures:
@@ -38,7 +39,7 @@ def show_summary(settings: Settings, cities: Sequence[City], report: RunReport, 
 def feed_table(records: Sequence[FeedRecord], built: Sequence[FeedRows]) -> Table:
     """Return the table of feeds: rows in the files = raw rows + quarantined rows."""
     rows_of = {(one.city, one.feed): one for one in built}
-    table = Table("feed", "kind", title="Feeds", title_justify="left")
+    table = named_table("feed", "kind", title="Feeds")
     for column in ("rows in file", "raw", "quarantined", "keys", "set aside by dbt", "events"):
         table.add_column(column, justify="right")
     table.add_column("quarantined because")
@@ -59,28 +60,33 @@ def feed_table(records: Sequence[FeedRecord], built: Sequence[FeedRows]) -> Tabl
     return table
 
 
-def finding_table(found: Sequence[Finding]) -> Table:
-    """Return the table of findings close to the signal; rings and what has too little data are counted."""
+def show_findings(found: Sequence[Finding], console: Console) -> None:
+    """Print the findings close to the signal; rings and what has too little data are counted."""
     told = [finding for finding in found if finding.from_m == 0 and finding.verdict != "insufficient"]
     scarce = sum(finding.verdict == "insufficient" for finding in found)
-    caption = (
-        f"{len(found) - len(told) - scarce} rings further out and {scarce} with too little data not shown"
-    )
-    table = Table("city", "question", "metres", title="Findings", title_justify="left", caption=caption)
-    table.add_column("days", justify="right")
-    table.add_column("ratio (interval)", justify="right")
-    table.add_column("verdict")
+    others = f"{len(found) - len(told) - scarce} rings further out and {scarce} with too little data"
+    if not told:
+        console.print(f"Findings: none to show; {others}", soft_wrap=True)
+        return
+    caption = f"{others} not shown. Naive: how often the two occur together; it is never a finding."
+    table = Table("city", "question", "within", title="Findings", title_justify="left", caption=caption)
+    for column in ("signals", "before", "after", "ratio (interval)", "naive"):
+        table.add_column(column, justify="right")
+    table.add_column("verdict", no_wrap=True)
     for finding in told:
         table.add_row(
             finding.city,
             escape(finding.title),
-            f"{finding.from_m:.0f} to {finding.to_m:.0f}",
-            str(finding.window_days),
+            f"{finding.to_m:.0f} m, {finding.window_days} d",
+            f"{finding.n_anchor:,}",
+            f"{finding.d0:,}",
+            f"{finding.d1:,}",
             interval(finding),
+            "" if finding.naive_ratio is None else f"{finding.naive_ratio:.2f}",
             finding.verdict,
             style="bold green" if finding.verdict == "supported" else None,
         )
-    return table
+    console.print(table)
 
 
 def interval(finding: Finding) -> str:

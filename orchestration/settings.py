@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from assets.ingest.clock import Clock
@@ -84,6 +85,23 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         fixed_now=instant(environment.get("CITYSIGNAL_CLOCK")),
         webhook=environment.get("CITYSIGNAL_WEBHOOK") or None,
     )
+
+
+def make_home(settings: Settings) -> None:
+    """Create the folder of all state where it is not there yet.
+
+    Raises:
+        SettingsError: Nothing can be written there.
+    """
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=settings.home):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"CITYSIGNAL_HOME: {settings.home} cannot be written to ({error.strerror}); "
+            "name a folder that can, or correct its permissions"
+        ) from None
 
 
 def absolute(path: str) -> Path:

@@ -110,7 +110,8 @@ class Estimate:
     verdict: Verdict
 
 
-#: Fields that an insufficient estimate leaves empty. The naive ratio stays: it is a contrast, not a finding.
+#: Fields that an insufficient estimate leaves empty. The naive ratio too: it is a contrast to the estimate,
+#: and without one it would be the only ratio in the row.
 RATIO_FIELDS = (
     "rr",
     "ci_low",
@@ -126,6 +127,7 @@ RATIO_FIELDS = (
     "first_half_rr",
     "second_half_rr",
     "case_crossover_rr",
+    "naive_ratio",
     "raw_after_before_ratio",
     "extra_per_100_signals",
 )
@@ -184,7 +186,7 @@ def verdict(e: Estimate) -> Verdict:
     """Return what may be said about an estimate with enough data; the first gate that fails decides.
 
     A ratio that does not repeat in both halves of the period and in the cross-check is not supported, nor is
-    one whose cross-check could not be made.
+    one whose cross-check or placebo could not be made.
     """
     if e.p_adjusted is None or e.p_adjusted > MAX_ADJUSTED_P:
         return "not_supported"
@@ -195,7 +197,7 @@ def verdict(e: Estimate) -> Verdict:
     same_sign = all(
         ratio is not None and ratio > 1 for ratio in (e.first_half_rr, e.second_half_rr, e.case_crossover_rr)
     )
-    return "supported" if same_sign else "not_supported"
+    return "supported" if same_sign and e.placebo_rr is not None else "not_supported"
 
 
 def _by_test(blocks: BlockSums) -> list[BlockSums]:

@@ -5,7 +5,7 @@ The sentences never say that a signal causes or predicts anything: the design co
 
 from dataclasses import dataclass
 
-from assets.correlate.inference import MATERIAL_RATIO, MIN_OUTCOMES, Estimate
+from assets.correlate.inference import MATERIAL_RATIO, MAX_ADJUSTED_P, MIN_OUTCOMES, Estimate
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ def _place(e: Estimate, question: Question) -> str:
     signal = _plain(question.signal_type)
     if question.signal_subtype:
         signal += f" ({_plain(question.signal_subtype)})"
-    return f"{where} and {question.window_days} days after a first report of {signal}"
+    lone = " without an earlier one near" if e.estimator == "isolated_episodes" else ""
+    return f"{where} and {question.window_days} days after a first report of {signal}{lone}"
 
 
 def _with_ratio(e: Estimate, question: Question) -> str:
@@ -66,7 +67,7 @@ def _judgement(e: Estimate) -> str:
     if e.verdict == "reversed_or_confounded":
         return (
             f"Not a finding: the level had already risen before the report (placebo {e.placebo_rr:.2f}, "
-            f"p={e.placebo_p:.3f}), so the order is reversed or something else moves both."
+            f"{_p(e.placebo_p)}), so the order is reversed or something else moves both."
         )
     if e.verdict == "immaterial":
         if e.rr < 1:
@@ -74,16 +75,26 @@ def _judgement(e: Estimate) -> str:
         return f"Too small to matter: the interval reaches below {MATERIAL_RATIO:.2f}x."
     if e.verdict == "supported":
         return (
-            f"Supported: adjusted p={e.p_adjusted:.3g}, the same direction in both halves of the period and "
-            f"in the cross-check; {e.extra_per_100_signals:.1f} more cases per 100 reports than expected."
+            f"Supported: adjusted {_p(e.p_adjusted)}, the same direction in both halves of the period and "
+            f"in the cross-check; {e.extra_per_100_signals:.1f} more cases per 100 first reports than "
+            "expected."
         )
-    if e.p_adjusted > 0.05:
-        return f"Not supported: adjusted for all tests tried, p={e.p_adjusted:.2f}."
+    if e.p_adjusted > MAX_ADJUSTED_P:
+        return f"Not supported: adjusted for all tests tried, {_p(e.p_adjusted)}."
+    if e.placebo_rr is None:
+        return "Not supported: the placebo, whether the level had risen before the report, could not be made."
     if e.case_crossover_rr is None:
         return "Not supported: the cross-check by days of one place could not be made."
     if e.case_crossover_rr <= 1:
         return "Not supported: the cross-check by days of one place points the other way."
     return "Not supported: the two halves of the period disagree."
+
+
+def _p(value: float) -> str:
+    """Return a p value so that rounding does not move it over a gate."""
+    if value < 0.001:
+        return "p<0.001"
+    return f"p={value:.3f}" if value < 0.1 else f"p={value:.2f}"
 
 
 def _plain(name: str) -> str:

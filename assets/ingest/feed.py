@@ -179,6 +179,9 @@ def read_cities(
         if not folder.is_dir():
             problems.append(Problem(str(folder), "the folder", "is not there; correct CITYSIGNAL_CITIES"))
             continue
+        if (folder / "_city.yaml").is_file():
+            said = "lies in a folder of cities itself; name the folder above it in CITYSIGNAL_CITIES"
+            problems.append(Problem(str(folder / "_city.yaml"), "the file", said))
         places |= {place.name: place for place in sorted(folder.iterdir()) if any(place.glob("*.yaml"))}
     cities: dict[str, City] = {}
     for place in places.values():

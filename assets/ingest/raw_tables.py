@@ -101,7 +101,7 @@ def raw_asset(city: City, feed: Feed) -> dg.AssetsDefinition:
         deliveries = land_feed(lake, city, feed, now=clock.now(), progress=context.log.info)
         for delivery in deliveries:
             context.log.info(f"{delivery.part}: {delivery.outcome}. {delivery.message}")
-        yield dg.MaterializeResult(key, metadata=delivery_metadata(deliveries))
+        yield dg.MaterializeResult(key, metadata=delivery_metadata(deliveries) | volume_metadata(lake, feed))
         for result in delivery_checks(key, deliveries):
             if dg.AssetCheckKey(key, result.check_name) in context.selected_asset_check_keys:
                 yield result
@@ -180,6 +180,14 @@ def delivery_metadata(deliveries: "Sequence[Delivery]") -> dict[str, Any]:
         "delivery_seconds": float(sum(one.seconds for one in deliveries)),
         "parts": dg.MetadataValue.md("\n".join(lines)),
     }
+
+
+def volume_metadata(lake: Lake, feed: Feed) -> dict[str, Any]:
+    """Return the plot of a feed's records by month, where they have a time."""
+    from assets.ingest.volume_plot import volume_plot
+
+    plot = volume_plot(lake, feed)
+    return {"records_by_month": dg.MetadataValue.md(plot)} if plot else {}
 
 
 def delivery_checks(key: dg.AssetKey, deliveries: "Sequence[Delivery]") -> Iterator[dg.AssetCheckResult]:

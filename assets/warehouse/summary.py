@@ -90,6 +90,10 @@ class Finding:
     rr: float | None
     ci_low: float | None
     ci_high: float | None
+    n_anchor: int
+    d0: int
+    d1: int
+    naive_ratio: float | None
     is_negative_control: bool
 
 

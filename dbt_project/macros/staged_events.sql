@@ -3,9 +3,11 @@
     Five kinds go through one text, so a rule on times, keys or flags cannot differ between them. -#}
 
 {#- The last moment at which a case that should end within some days is in time; a day told without a time of day
-    is in time until its end. -#}
-{% macro target_after(at, days, precision) -%}
-    case when {{ precision }} = 'day' then {{ plus_days(at, days ~ ' + 1') }} - interval 1 second
+    is in time until its end. Days end on the city's clock: counted in hours, a target across a clock change would
+    call the day after it timely in spring, and its last evening late in autumn. -#}
+{% macro target_after(at, local, days, precision, time_zone) -%}
+    case when {{ precision }} = 'day'
+        then {{ wall_to_utc(plus_days(local, days ~ ' + 1') ~ ' - interval 1 second', time_zone) }}
         else {{ plus_days(at, days) }} end
 {%- endmacro %}
 
@@ -167,6 +169,10 @@ mapped as (
 {%- for name in all_times + all_numbers %}
 {%- do dq.update({'bad_' ~ name: name ~ '_text is not null and ' ~ name ~ ' is null'}) %}
 {%- endfor %}
+{#- No quantity, fee or count of the contract can be below 0; -9999 stands for a sensor that is broken. #}
+{%- for name in all_numbers %}
+{%- do dq.update({'negative_' ~ name: name ~ ' < 0'}) %}
+{%- endfor %}
 {%- for name in flags %}
 {%- do dq.update({'bad_' ~ name: name ~ '_text is not null and ' ~ name ~ '_flag is null'}) %}
 {%- endfor %}
@@ -174,6 +180,7 @@ mapped as (
 {%- set closing_local = closing_time | replace('_at', '_local') %}
 {%- do dq.update({
     'closed_before_created': "case when time_precision = 'day' or " ~ closing_time ~ "_text not like '%:%'"
+        ~ " or " ~ closing_local ~ " = date_trunc('day', " ~ closing_local ~ ")"
         ~ " then cast(" ~ closing_local ~ " as date) < cast(event_local as date) else "
         ~ closing_time ~ " < event_at end",
     'closed_without_date': 'not is_open_status and ' ~ closing_time ~ ' is null',
@@ -250,13 +257,13 @@ select
     coalesce(
         case
             when {{ due_time }}_text not like '%:%' or declared_precision = 'day'
-                then {{ due_time }} + interval 1 day - interval 1 second
+                then {{ wall_to_utc(due_time | replace('_at', '_local') ~ ' + interval 1 day - interval 1 second', 'time_zone') }}
             else {{ due_time }}
         end,
-        {{ target_after('event_at', 'target_days', 'time_precision') }}
+        {{ target_after('event_at', 'event_local', 'target_days', 'time_precision', 'time_zone') }}
     ) as target_at,
     {%- else %}
-    {{ target_after('event_at', 'target_days', 'time_precision') }} as target_at,
+    {{ target_after('event_at', 'event_local', 'target_days', 'time_precision', 'time_zone') }} as target_at,
     {%- endif %}
     address,
     postal_code,

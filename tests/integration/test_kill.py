@@ -11,6 +11,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+
 from assets.simulate.city import simulate
 
 pytestmark = pytest.mark.slow
@@ -80,18 +81,18 @@ def new_home(portal: Path, home: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(portal: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, float]:
+def undisturbed(portal: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, float]:
     home = new_home(portal, tmp_path_factory.mktemp("undisturbed"))
     seconds = run_to_the_end(home)
     tables = contents(home)
     assert len(tables) >= 20
     assert tables["core.fct_events"][0] > 5_000
-    return tables, seconds
+    return home, tables, seconds
 
 
 @pytest.mark.parametrize("kill", range(KILLS))
 def test_killed_at_a_random_moment_then_run_again_gives_the_same_tables(portal, undisturbed, tmp_path, kill):
-    tables, seconds = undisturbed
+    _, tables, seconds = undisturbed
     home = new_home(portal, tmp_path / "killed")
     moment = random.SystemRandom().uniform(0.1, 0.95) * seconds
     print(f"kill {kill}: after {moment:.2f} s of {seconds:.2f} s")
@@ -100,15 +101,16 @@ def test_killed_at_a_random_moment_then_run_again_gives_the_same_tables(portal, 
     assert contents(home) == tables
 
 
-def test_the_comparison_sees_a_single_changed_row(portal, undisturbed, tmp_path):
+def test_the_comparison_sees_a_single_changed_row(undisturbed, tmp_path):
     """The guard switched off: a table that did change must not compare as equal."""
-    tables, _ = undisturbed
-    home = new_home(portal, tmp_path / "changed")
-    folder = home / "warehouse" / "published"
-    run_to_the_end(home)
-    with duckdb.connect(str(folder / "warehouse.duckdb")) as con:
+    home, tables, _ = undisturbed
+    copy = tmp_path / "warehouse" / "published" / "warehouse.duckdb"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes((home / "warehouse" / "published" / "warehouse.duckdb").read_bytes())
+    assert contents(tmp_path) == tables
+    with duckdb.connect(str(copy)) as con:
         con.execute(
             "update core.fct_events set x_m = coalesce(x_m, 0) + 1 "
             "where event_key = (select min(event_key) from core.fct_events)"
         )
-    assert contents(home) != tables
+    assert contents(tmp_path) != tables

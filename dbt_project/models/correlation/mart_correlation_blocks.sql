@@ -66,10 +66,10 @@ select
     cast(sum(d1) as bigint) as d1,
     cast(sum(r0) as bigint) as r0,
     cast(sum(r1) as bigint) as r1,
-    cast(sum(num) as double) as num,
-    cast(sum(den) as double) as den,
-    cast(sum(c0) as double) as c0_sum,
-    cast(sum(naive_expected) as double) as naive_expected
+    {{ exact_sum('num') }} as num,
+    {{ exact_sum('den') }} as den,
+    {{ exact_sum('c0') }} as c0_sum,
+    {{ exact_sum('naive_expected') }} as naive_expected
 from weighed
 group by city, question_id, band, variant, control_level, h3_7, month
 

@@ -1,7 +1,10 @@
 with events as (
-    select *
-    from {{ ref('fct_events') }}
-    where is_canonical and not is_noise and is_open is not null and event_at <= as_of_at
+    select
+        events.*,
+        {{ utc_to_wall('events.as_of_at', 'cities.time_zone') }} as as_of_local
+    from {{ ref('fct_events') }} as events
+    inner join {{ ref('dim_city') }} as cities on events.city = cities.city
+    where events.is_canonical and not events.is_noise and events.is_open is not null and events.event_at <= events.as_of_at
 ),
 
 cases as (
@@ -9,15 +12,18 @@ cases as (
         city,
         event_type,
         cast(date_trunc('month', event_local) as date) as opened_month_on,
-        cast(date_trunc('month', closed_local) as date) as closed_month_on,
+        -- A delivery cannot know of a closing after it: the case is closed, on a day that was not told.
+        case when closed_at <= as_of_at then cast(date_trunc('month', closed_local) as date) end as closed_month_on,
         is_open,
-        closed_at,
+        case when closed_at <= as_of_at then closed_at end as closed_at,
         due_at,
         as_of_at,
+        as_of_local,
         -- A closing at exactly midnight is a date that was told without its time.
         time_precision = 'day' or closed_local = date_trunc('day', closed_local) as is_day_precise,
         {{ days_between('event_on', 'cast(closed_local as date)') }} as whole_days,
         {{ seconds_between('event_at', 'closed_at') }} / 86400.0 as exact_days,
+        {{ days_between('event_on', 'cast(as_of_local as date)') }} as observed_whole_days,
         {{ seconds_between('event_at', 'as_of_at') }} / 86400.0 as observed_days,
         time_precision
     from events
@@ -27,7 +33,7 @@ measured as (
     select
         *,
         case
-            when is_open and time_precision = 'day' then floor(observed_days)
+            when is_open and time_precision = 'day' then observed_whole_days
             when is_open then observed_days
             when is_day_precise then whole_days
             else exact_days
@@ -50,7 +56,7 @@ spans as (
         event_type,
         max(as_of_at) as as_of_at,
         min(opened_month_on) as first_month_on,
-        greatest(cast(date_trunc('month', max(as_of_at)) as date), max(opened_month_on)) as last_month_on
+        greatest(cast(date_trunc('month', max(as_of_local)) as date), max(opened_month_on)) as last_month_on
     from judged
     group by city, event_type
 ),

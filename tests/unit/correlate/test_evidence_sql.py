@@ -362,6 +362,23 @@ def test_evidence_does_not_move(warehouse, city):
             )
 
 
+def test_sums_are_the_same_to_the_last_bit_in_any_order_of_rows(tmp_path):
+    """Threads hand rows over in any order and a sum of floats depends on it; a second run changes no row."""
+    found = []
+    for name, rows in (
+        ("one", random_city("brute")),
+        ("other", random_city("brute").sample(frac=1, random_state=3)),
+    ):
+        (tmp_path / name).mkdir()
+        built = build_evidence(tmp_path / name, rows, QUESTIONS)
+        with duckdb.connect(str(built), read_only=True) as con:
+            found.append(
+                con.execute("select * from correlation.mart_correlation_blocks order by all").fetchall()
+            )
+    assert len(found[0]) > 500
+    assert found[0] == found[1]
+
+
 def test_months_add_up_to_one_row_per_anchor(warehouse):
     months = warehouse.execute("""
         select count(distinct month), sum(n_anchor)::int from correlation.mart_correlation_blocks

@@ -138,6 +138,15 @@ def test_without_a_cross_check_nothing_is_supported():
     assert (found.verdict, found.case_crossover_rr) == ("not_supported", None)
 
 
+def test_without_a_placebo_nothing_is_supported():
+    """A short period has no window before the reference: nothing tells whether the order is reversed."""
+    whole = everything(1.5)
+    (found,) = estimate(whole.where(whole.variant != "placebo"))
+    assert (found.verdict, found.placebo_rr) == ("not_supported", None)
+    assert "placebo" in reason(found, QUESTION)
+    assert found.p_adjusted < 0.05
+
+
 def test_both_halves_must_agree():
     whole = everything(1.5)
     is_early = whole.month == np.datetime64("2024-01")
@@ -159,7 +168,8 @@ def test_fewer_than_fifty_outcomes_publish_no_ratio(outcomes, is_enough):
     assert (found.verdict != "insufficient") is is_enough
     published = [name for name in inference.RATIO_FIELDS if getattr(found, name) is not None]
     assert bool(published) is is_enough
-    assert found.naive_ratio is not None
+    # Standing alone, a ratio of co-location would be read as the finding.
+    assert (found.naive_ratio is not None) is is_enough
     assert found.minimal_detectable_rr > 1
 
 
@@ -220,6 +230,30 @@ def test_sentence_of_a_finding_says_what_was_measured():
     assert "placebo 1.0" in sentence
 
 
+def test_sentence_says_when_only_lone_reports_are_compared():
+    (lone,) = estimate(
+        stack(
+            everything(1.5).where(everything(1.5).variant != "primary"),
+            blocks("primary", *steady(1.5), c0=0.3),
+        )
+    )
+    (all_of_them,) = estimate(everything(1.5))
+    assert lone.estimator == "isolated_episodes"
+    assert "without an earlier one near" in reason(lone, QUESTION)
+    assert "without an earlier one near" not in reason(all_of_them, QUESTION)
+
+
+@pytest.mark.parametrize(
+    ("p", "told"), [(1.0, "p=1.00"), (0.052, "p=0.052"), (0.0004, "p<0.001"), (0.3, "p=0.30")]
+)
+def test_p_values_are_rounded_to_no_other_side_of_a_gate(p, told):
+    (found,) = estimate(everything(1.5))
+    gate = "not_supported" if p > 0.05 else "supported"
+    assert told in reason(replace(found, verdict=gate, p_adjusted=p), QUESTION)
+    reversed_order = replace(found, verdict="reversed_or_confounded", placebo_rr=1.5, placebo_p=1e-9)
+    assert "p<0.001" in reason(reversed_order, QUESTION)
+
+
 def test_every_verdict_has_a_sentence_that_claims_no_more():
     (found,) = estimate(everything(1.5))
     cases = [
@@ -228,6 +262,7 @@ def test_every_verdict_has_a_sentence_that_claims_no_more():
         replace(found, verdict="not_supported", case_crossover_rr=None),
         replace(found, verdict="not_supported", case_crossover_rr=0.9),
         replace(found, verdict="not_supported", first_half_rr=0.9),
+        replace(found, verdict="not_supported", placebo_rr=None, placebo_p=None),
         replace(found, verdict="immaterial"),
         replace(found, verdict="immaterial", rr=0.8),
         replace(found, verdict="reversed_or_confounded", band=2),
@@ -237,8 +272,8 @@ def test_every_verdict_has_a_sentence_that_claims_no_more():
     sentences = [reason(case, QUESTION) for case in cases]
     assert len(set(sentences)) == len(sentences)
     assert not [s for s in sentences if "cause" in s.lower() or "predict" in s.lower()]
-    assert "Between 100 and 200 m" in sentences[7]
-    assert "no ratio is published" in sentences[8]
+    assert "Between 100 and 200 m" in sentences[8]
+    assert "no ratio is published" in sentences[9]
     assert "negative control" in reason(found, replace(QUESTION, is_negative_control=True))
 
 

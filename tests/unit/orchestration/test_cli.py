@@ -95,11 +95,68 @@ def test_wrong_declaration_is_named_by_file_and_key(citysignal, declare):
     folder = declare("tinyville")
     feed = folder / "tinyville" / "requests.yaml"
     feed.write_text(feed.read_text() + "cadense: daily\n")
-    for command in ("check", "cities", "run"):
-        result = citysignal(command)
+    for command in (["check"], ["feeds", "-c", "tinyville"], ["run", "-c", "tinyville"], ["run"]):
+        result = citysignal(*command)
         assert result.exit_code == 1, command
         assert "requests.yaml: cadense" in result.output
         assert "Traceback" not in result.output
+
+
+def test_a_wrong_city_is_left_out_and_the_others_are_served(citysignal, declare):
+    folder = declare("tinyville")
+    declare("portlet")
+    (folder / "tinyville" / "requests.yaml").write_text("title: 1\ncadense: daily\n")
+    for command in (["cities"], ["feeds"], ["status"], ["feeds", "-c", "portlet"]):
+        result = citysignal(*command)
+        assert result.exit_code == 0, result.output
+        assert "portlet" in result.stdout
+        assert "tinyville" not in result.stdout
+        [line] = result.stderr.splitlines()
+        assert line.startswith("citysignal: warning: city tinyville is left out: ")
+        assert "requests.yaml: title: 1 is not text" in line
+        assert line.endswith("more); `citysignal check` names every problem")
+    assert citysignal("replay", "portlet", "requests").exit_code == 2  # declared, never fetched
+
+
+def test_a_city_named_in_place_of_the_folder_of_cities_is_told_so(citysignal, declare, monkeypatch):
+    monkeypatch.setenv("CITYSIGNAL_CITIES", str(declare("tinyville") / "tinyville"))
+    for command in (["check"], ["run", "-c", "tinyville"]):
+        result = citysignal(*command)
+        assert result.exit_code == 1
+        assert "name the folder above it in CITYSIGNAL_CITIES" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("command", [["run", "-c", "simulated"], ["ui", "--port", "3999"]])
+def test_a_home_that_cannot_be_written_is_one_line(citysignal, monkeypatch, tmp_path, command):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CITYSIGNAL_HOME", str(tmp_path / "file" / "home"))
+    result = citysignal(*command)
+    assert result.exit_code == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith(f"citysignal: CITYSIGNAL_HOME: {tmp_path}/file/home cannot be written to (Not a dir")
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_what_a_line_is_about_is_told_at_any_width(citysignal, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    for command in ("status", "feeds"):
+        result = citysignal(command)
+        assert "simulated/senior_facilities" in result.stdout
+        assert all(len(line) <= int(columns) for line in result.stdout.splitlines())
+
+
+def test_a_ctrl_c_that_a_library_turned_into_an_error_is_one_line(citysignal, monkeypatch):
+    from orchestration import interruption, listings
+
+    def interrupted() -> None:
+        interruption.note()
+        raise ValueError("dbt does not parse:\n  KeyboardInterrupt")
+
+    monkeypatch.setitem(interruption._seen, "stop", False)
+    monkeypatch.setattr(listings, "show_cities", interrupted)
+    result = citysignal("cities")
+    assert result.exit_code == 1
+    assert result.stderr == "citysignal: stopped; run the command again to go on\n"
 
 
 def test_check_passes_on_what_is_built_in_before_anything_was_simulated(citysignal):

@@ -6,10 +6,10 @@ import sys
 import dagster as dg
 import pytest
 
-from assets.ingest.feed import DeclarationError, load_cities
+from assets.ingest.feed import load_cities
 from assets.ingest.raw_tables import DELIVERY_CHECK, GATE_CHECKS
 from assets.warehouse.dbt_assets import PASSES, WRITE_POOL, CityTranslator
-from orchestration.definitions import build_definitions
+from orchestration.definitions import declared_definitions
 from orchestration.run_command import full_refresh_config
 from orchestration.settings import REPOSITORY, load_settings
 
@@ -27,7 +27,7 @@ def definitions(declare, parsed_home, tmp_path):
     settings = load_settings(
         {"CITYSIGNAL_HOME": str(parsed_home), "CITYSIGNAL_CITIES": str(tmp_path / "cities")}
     )
-    return build_definitions(settings)
+    return declared_definitions(settings)
 
 
 @pytest.fixture
@@ -142,15 +142,22 @@ def test_schedule_leaves_the_feeds_of_other_rhythms_alone(definitions):
     assert key("places", "tinyville", "hydrants") not in keys
 
 
-def test_wrong_declaration_stops_the_code_location_with_its_lines(declare, parsed_home, tmp_path):
+def test_wrong_city_is_left_out_and_named_and_takes_nothing_else_away(
+    declare, parsed_home, tmp_path, caplog
+):
     folder = declare("tinyville")
+    declare("portlet", feed="calls")
     feed = folder / "tinyville" / "requests.yaml"
     feed.write_text(feed.read_text() + "cadense: daily\n")
     settings = load_settings(
         {"CITYSIGNAL_HOME": str(parsed_home), "CITYSIGNAL_CITIES": str(tmp_path / "cities")}
     )
-    with pytest.raises(DeclarationError, match=r"requests\.yaml: cadense"):
-        build_definitions(settings)
+    found = declared_definitions(settings).resolve_asset_graph().get_all_asset_keys()
+    assert {key("raw", "portlet", "calls"), key("raw", "simulated", "crimes")} <= found
+    assert key("raw", "tinyville", "requests") not in found
+    [said] = caplog.messages
+    assert said.startswith("city tinyville is left out: ")
+    assert "requests.yaml: cadense: unknown key; did you mean cadence?" in said
 
 
 def test_importing_definitions_loads_nothing_heavy():

@@ -24,6 +24,19 @@ def random_cases(seed: int, n: int) -> list[tuple[datetime, datetime | None]]:
     return cases
 
 
+#: Told as days, with a target of seven; clocks change on 10 March and 3 November 2024.
+WESTERN = [
+    {"source_id": f"{number}", "requested_at": opened, "closed_at": closed, "status": "closed"}
+    for number, (opened, closed) in enumerate(
+        [
+            ("2024-03-08", "2024-03-15"),
+            ("2024-03-08", "2024-03-16"),
+            ("2024-10-30", "2024-11-06T23:30:00"),
+            ("2024-10-30", "2024-11-07"),
+        ]
+    )
+] + [{"source_id": "last", "requested_at": "2024-12-31", "status": "open"}]
+
 FINE = random_cases(1, 600)
 COARSE = random_cases(2, 400)
 
@@ -65,11 +78,43 @@ def book(tiny_lake, dbt, rows):
         said | {"source_id": "not_yet", "requested_at": "2024-08-01T00:00:01", "status": "open"},
     ]
     lake.land("zulu", "odd", "service_request", TAKEN, odd)
+    lake.feed("zulu", "ahead", "service_request", event_type="flooding", target_days=400.0)
+    lake.status("zulu", "ahead", "closed", "closed")
+    ahead = {"requested_at": "2024-06-20T00:00:01", "status": "closed"}
+    lake.land(
+        "zulu",
+        "ahead",
+        "service_request",
+        TAKEN,
+        [
+            ahead | {"source_id": "done", "closed_at": "2024-06-21T00:00:01"},
+            ahead | {"source_id": "misdated", "closed_at": "2025-03-01T00:00:00"},
+        ],
+    )
+    # Midnight UTC of the first of January is still December in the city.
+    lake.city("western", "America/Chicago")
+    lake.feed("western", "days", "service_request", event_type="pothole", target_days=7.0)
+    lake.status("western", "days", "open", "open")
+    lake.status("western", "days", "closed", "closed")
+    lake.land("western", "days", "service_request", moment("2025-01-01 00:00"), WESTERN)
+    lake.feed("western", "summer", "service_request", event_type="graffiti")
+    lake.status("western", "summer", "open", "open")
+    lake.status("western", "summer", "closed", "closed")
+    waiting = {"source_id": "waiting", "requested_at": "2024-03-01", "status": "open"}
+    done = {"source_id": "done", "requested_at": "2024-03-01", "closed_at": "2024-03-21", "status": "closed"}
+    # Midnight in the city, in summer; the requests are of a winter day.
+    lake.land("western", "summer", "service_request", moment("2024-03-21 05:00"), [waiting, done])
     lake.write()
     dbt(lake.home, "build", "--select", "+mart_metric_book", "--resource-type", "model", "seed")
     found = defaultdict(dict)
     for row in rows(lake.home, "select * from operations.mart_metric_book"):
-        found[row["event_type"]][row["month_on"].isoformat()] = row
+        name = row["event_type"] if row["city"] == "zulu" else f"{row['city']} {row['event_type']}"
+        found[name][row["month_on"].isoformat()] = row
+    found["waiting"] = rows(
+        lake.home,
+        """select due_at from core.fct_events
+           where city = 'western' and feed = 'days' order by source_id""",
+    )
     return found
 
 
@@ -168,4 +213,39 @@ def test_odd_cases_are_counted_apart_and_shorten_nothing(book):
         "2024-02-01": (0, 2),
         "2024-03-01": (1, 1),
         **dict.fromkeys(("2024-04-01", "2024-05-01", "2024-06-01", "2024-07-01"), (0, 1)),
+    }
+
+
+@pytest.mark.parametrize("month", ["2024-03-01", "2024-10-01"])
+def test_a_target_in_days_ends_with_a_day_of_the_city_also_when_clocks_change(book, month):
+    """An hour more calls a closing on the eighth day timely; an hour less, the evening of the seventh late."""
+    row = book["western pothole"][month]
+    assert (row["n_closed_with_target"], row["n_closed_by_target"]) == (2, 1)
+    due = [row["due_at"] for row in book["waiting"]][:4]
+    assert due == [moment("2024-03-16 04:59:59")] * 2 + [moment("2024-11-07 05:59:59")] * 2
+
+
+def test_a_month_that_has_not_begun_in_the_city_is_not_in_the_book(book):
+    assert max(book["western pothole"]) == "2024-12-01"
+    assert book["western pothole"]["2024-12-01"]["open_at_end"] == 1
+
+
+def test_waiting_is_counted_in_days_of_the_city(book):
+    """Twenty days, an hour shorter by the clock change: both cases are at risk on day 20, one is closed."""
+    row = book["western graffiti"]["2024-03-01"]
+    assert (row["n_timed_closings"], row["n_censored"]) == (1, 1)
+    assert row["km_median_days_to_close"] == pytest.approx(20)
+    # Censored at 19, the open case would not be at risk, and the cohort would look finished.
+    assert row["km_p90_days_to_close"] is None
+
+
+def test_a_closing_after_the_delivery_is_no_closing_date(book):
+    june = book["flooding"]["2024-06-01"]
+    assert (june["opened"], june["closed"]) == (2, 1)
+    assert (june["n_timed_closings"], june["n_closed_without_date"]) == (1, 1)
+    assert (june["n_closed_with_target"], june["n_closed_by_target"]) == (1, 1)
+    assert june["km_p90_days_to_close"] == pytest.approx(1)
+    assert {month: row["open_at_end"] for month, row in book["flooding"].items()} == {
+        "2024-06-01": 0,
+        "2024-07-01": 0,
     }

@@ -39,7 +39,7 @@ select * from (values
 create table correlation.mart_correlations as
 select 'springfield' as city, 'Springfield' as city_name, question as question_id, 'T' as title, 0 as from_m,
     100 as to_m, 28 as window_days, verdict, 'why' as reason, rr, rr * .9 as ci_low, rr * 1.1 as ci_high,
-    false as is_negative_control
+    400 as n_anchor, 50 as d0, 60 as d1, 1.7 as naive_ratio, false as is_negative_control
 from (values
     ('weak', 'supported', 1.2), ('zero', 'not_supported', 0.0), ('none', 'insufficient', null),
     ('down', 'supported', .5), ('perhaps', 'not_supported', 3.0)

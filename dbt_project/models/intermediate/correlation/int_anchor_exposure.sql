@@ -101,8 +101,8 @@ select
     radius_m,
     window_days,
     {{ band }} as band,
-    1 - exp(sum(ln(greatest(1e-6, 1 - pre_share * band_{{ band }}_share)))) as c0_pre,
-    1 - exp(sum(ln(greatest(1e-6, 1 - guard_share * band_{{ band }}_share)))) as c0_guard,
+    1 - exp({{ exact_sum('ln(greatest(1e-6, 1 - pre_share * band_' ~ band ~ '_share))') }}) as c0_pre,
+    1 - exp({{ exact_sum('ln(greatest(1e-6, 1 - guard_share * band_' ~ band ~ '_share))') }}) as c0_guard,
     sum(case when lag_days >= -2 * window_days then 1 else 0 end) as n_earlier
 from near_pairs
 where distance < {{ 2 * band }}

@@ -34,7 +34,8 @@ cells as (
 
     select
         row_number() over (order by city, outcome_type, h3_10) as cell_id,
-        city, outcome_type, h3_10, min(h3_7) as h3_7, avg(x_m) as x_m, avg(y_m) as y_m
+        city, outcome_type, h3_10, min(h3_7) as h3_7,
+        {{ exact_sum('x_m') }} / count(*) as x_m, {{ exact_sum('y_m') }} / count(*) as y_m
     from outcomes
     group by city, outcome_type, h3_10
 
@@ -223,8 +224,8 @@ select
     sum(compared.n_outcomes) as n_exposed_outcomes,
     sum(compared.unexposed_weight) as unexposed_weight,
     sum(compared.weight) as exposed_weight,
-    sum(compared.n_outcomes * compared.unexposed_weight / compared.span_weight) as num,
-    sum(compared.n_unexposed_outcomes * compared.weight / compared.span_weight) as den
+    {{ exact_sum('compared.n_outcomes * compared.unexposed_weight / compared.span_weight') }} as num,
+    {{ exact_sum('compared.n_unexposed_outcomes * compared.weight / compared.span_weight') }} as den
 from compared
 inner join {{ ref('int_correlation_questions') }} as questions
     on compared.signal_key = questions.signal_key
