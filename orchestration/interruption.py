@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM, remembered: libraries turn them into errors of their own, which are nobody's fault."""
 
+import logging
 import os
 import signal
 import sys
@@ -11,12 +12,16 @@ _seen = {"stop": False}
 
 def watch() -> None:
     """Take SIGTERM as a Ctrl-C, and remember either."""
+    # A connection that a Ctrl-C meets while it closes is told with a traceback.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     note()
+    # What cannot be raised on the way out is of no use to the person who pressed the keys.
+    sys.unraisablehook = lambda unraisable: None
     raise KeyboardInterrupt
 
 

@@ -1,6 +1,6 @@
 """What a run leaves on the screen: rows per feed, checks, findings and where the outputs are."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from rich.table import Table
 
 from assets.ingest.contracts import EVENT_KINDS
 from assets.ingest.feed import City
-from assets.warehouse.summary import FeedRows, Finding, summarise
+from assets.ingest.raw_tables import DELIVERY_CHECK, GATE_CHECKS
+from assets.warehouse.summary import Finding, WarehouseSummary, summarise
 from orchestration.console import named_table
 from orchestration.recorded import ARRIVED, FeedRecord, feed_records
 from orchestration.run_job import RunReport
@@ -23,7 +24,7 @@ def show_summary(settings: Settings, cities: Sequence[City], report: RunReport, 
     published = settings.lake.published_warehouse
     records = feed_records(settings.lake, cities)
     summary = summarise(published, [city.id for city in cities]) if published.exists() else None
-    console.print(feed_table(records, summary.feeds if summary else ()))
+    console.print(feed_table(records, summary))
     if summary and summary.findings:
         show_findings(summary.findings, console)
     for line in [*check_lines(report), *never_landed_lines(records)]:
@@ -36,26 +37,34 @@ def show_summary(settings: Settings, cities: Sequence[City], report: RunReport, 
     console.print(f"run {report.run_id} {outcome} in {report.seconds:.0f} s")
 
 
-def feed_table(records: Sequence[FeedRecord], built: Sequence[FeedRows]) -> Table:
-    """Return the table of feeds: rows in the files = raw rows + quarantined rows."""
-    rows_of = {(one.city, one.feed): one for one in built}
+def feed_table(records: Sequence[FeedRecord], summary: WarehouseSummary | None) -> Table:
+    """Return the table of feeds: rows in the files = raw rows + rows quarantined at ingest.
+
+    Where the warehouse is built, keys are distinct over all parts and the reasons of staging are told too.
+    """
+    rows_of = {(one.city, one.feed): one for one in summary.feeds} if summary else {}
+    staged: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for one in summary.quarantine if summary else ():
+        if one.stage != "ingest":
+            staged[one.city, one.feed].append(f"{one.reason} {one.n_rows:,}")
     table = named_table("feed", "kind", title="Feeds")
-    for column in ("rows in file", "raw", "quarantined", "keys", "set aside by dbt", "events"):
+    for column in ("rows in file", "raw", "quarantined", "in staging", "keys", "events"):
         table.add_column(column, justify="right")
     table.add_column("quarantined because")
     for record in records:
-        rows = rows_of.get((record.feed.city, record.feed.id))
-        is_event = record.feed.kind in EVENT_KINDS
+        name = (record.feed.city, record.feed.id)
+        rows = rows_of.get(name) if record.feed.kind in EVENT_KINDS else None
+        reasons = [f"{reason} {count:,}" for reason, count in record.quarantined.most_common()]
         table.add_row(
-            f"{record.feed.city}/{record.feed.id}",
+            "/".join(name),
             record.feed.kind,
             f"{record.rows_in_file:,}",
             f"{record.rows_raw:,}",
             f"{record.quarantined.total():,}",
-            f"{record.distinct_keys:,}",
-            f"{rows.rows_quarantined_by_staging:,}" if rows and is_event else "",
-            f"{rows.events:,}" if rows and is_event else "",
-            escape(", ".join(f"{reason} {count:,}" for reason, count in record.quarantined.most_common())),
+            f"{rows.rows_quarantined_by_staging:,}" if rows else "",
+            f"{rows.distinct_keys if rows else record.distinct_keys:,}",
+            f"{rows.events:,}" if rows else "",
+            escape(", ".join(reasons + staged[name])),
         )
     return table
 
@@ -97,11 +106,17 @@ def interval(finding: Finding) -> str:
 
 
 def check_lines(report: RunReport) -> list[str]:
-    """Return the line that counts checks, and one for each that did not pass."""
+    """Return the line that counts checks, and one for each that did not pass.
+
+    A delivery's line repeats the gate checks that blocked it, so these have none of their own.
+    """
+    refused = {check.asset for check in report.failed_checks if check.check == DELIVERY_CHECK}
     count = Counter("failed" if check.is_error else "warned" for check in report.failed_checks)
     passed = report.checks - count.total()
     lines = [f"checks: {passed} passed, {count['warned']} warned, {count['failed']} failed"]
     for check in report.failed_checks:
+        if check.is_error and check.check in GATE_CHECKS and check.asset in refused:
+            continue
         style, word = ("red", "failed") if check.is_error else ("yellow", "warned")
         about = f"{'/'.join(check.asset)} {check.check}: {check.message}"
         lines.append(f"  [{style}]{word}[/] {escape(about)}")

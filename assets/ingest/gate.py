@@ -170,7 +170,7 @@ def _expectations(
                 expect.min_volume_ratio * previous_rows,
                 None,
                 True,
-                f"rows, the delivery before having {previous_rows:,},",
+                f"rows ({previous_rows:,} in the delivery before)",
                 "the source lost rows: ask the publisher, or lower min_volume_ratio if it is meant",
             )
         )

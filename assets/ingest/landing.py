@@ -295,7 +295,7 @@ def _decide(delivery: Delivery) -> None:
 
 
 def _explained(delivery: Delivery, what: str) -> str:
-    line = " ".join(what.split())
+    line = " ".join(what.split()).removeprefix(f"{delivery.source} ")
     return f"{delivery.city}/{delivery.feed}, part {delivery.part}, {delivery.source}: {line}"
 
 

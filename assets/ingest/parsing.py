@@ -183,7 +183,9 @@ def _stage_json(
         ]
         columns = (*columns, "geometry_x", "geometry_y")
     extracted = f"json_extract_string({record}, [{pointers}])" if keys else "[]::varchar[]"
-    good = f"select *, {extracted} as v from judged where reason is null"  # noqa: S608
+    # The join with the geometries forgets the order of the file, and source_row is counted in that order: the
+    # last row of a key wins, so an order that differs by run is a record that differs by run.
+    good = f"select *, {extracted} as v from judged where reason is null order by source_row"  # noqa: S608
     relation = f"select {', '.join(values) or '1'} from ({good})"  # noqa: S608
     _copy_mapped(con, relation, columns, feed, part, staged)
     return columns

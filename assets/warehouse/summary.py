@@ -33,6 +33,7 @@ class FeedRows:
     rows_quarantined_by_staging: int
     exact_repeats: int
     versions: int
+    distinct_keys: int
     events: int
     is_reconciled: bool
 

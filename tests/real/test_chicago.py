@@ -50,7 +50,7 @@ def test_every_row_of_the_file_is_in_raw_or_in_quarantine(chicago, real_data, fe
     in_file = count_records(real_data, FILES[feed])
     assert in_file == STATED_ROWS[feed]
     [(said, raw, quarantined)] = chicago.rows(
-        f"""select rows_in_file, rows_raw, rows_quarantined_at_ingest
+        f"""select rows_in_file, rows_raw, rows_quarantined_by_ingest
             from quality.reconciliation where city = 'chicago' and feed = '{feed}'"""
     )
     assert said == in_file
@@ -99,7 +99,7 @@ def test_the_naive_ratio_is_printed_and_is_not_the_finding(chicago):
         """
         select question_id, verdict, rr, ci_low, ci_high, naive_ratio, d0 + d1
         from correlation.mart_correlations
-        where city = 'chicago' and distance_band = '0-d'
+        where city = 'chicago' and band = 1
             and question_id in ('lights_all_out_burglary', 'lights_one_out_burglary', 'lights_alley_burglary')
         """
     )

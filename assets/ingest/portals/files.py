@@ -25,6 +25,14 @@ LONGEST_RETRY_AFTER_SECONDS = 900.0
 
 # 202: ArcGIS Hub and others answer so while they still write an export.
 _RETRIED_STATUSES = frozenset({202, 408, 425, 429, 500, 502, 503, 504})
+_SAID_OF = {
+    httpx2.TimeoutException: "no answer in time",
+    httpx2.ConnectError: "nobody answers there",
+    httpx2.RemoteProtocolError: "the answer broke off",
+    httpx2.ReadError: "the answer broke off",
+    httpx2.DecodingError: "its compression is broken",
+    httpx2.InvalidURL: "it is no address",
+}
 _SUFFIXES = {".csv", ".tsv", ".txt", ".geojson", ".json", ".jsonl", ".ndjson", ".parquet", ".zip"}
 
 
@@ -243,4 +251,6 @@ def _retry_after(response: httpx2.Response) -> float | None:
 
 def _reason(error: Exception) -> str:
     # An exception's own text may repeat the address, and with it a token.
-    return str(error) if isinstance(error, _RetryableError) else type(error).__name__
+    if isinstance(error, _RetryableError):
+        return str(error)
+    return next((said for kind, said in _SAID_OF.items() if isinstance(error, kind)), type(error).__name__)

@@ -11,6 +11,10 @@ cities as (
     select * from {{ ref('dim_city') }}
 ),
 
+feeds as (
+    select * from {{ ref('dim_feed') }}
+),
+
 event_types as (
     select * from {{ ref('dim_event_type') }}
 )
@@ -33,6 +37,7 @@ select
     events.is_open,
     events.event_at as requested_at,
     events.event_on as requested_on,
+    events.time_precision,
     events.updated_at,
     events.closed_at,
     cast(events.closed_local as date) as closed_on,
@@ -43,8 +48,11 @@ select
     events.postal_code,
     round(events.lon, 3) as lon,
     round(events.lat, 3) as lat,
+    feeds.publisher as source_publisher,
+    feeds.licence as source_licence,
     events.as_of_at
 from events
 inner join requests on events.event_key = requests.event_key
 inner join cities on events.city = cities.city
+inner join feeds on events.city = feeds.city and events.feed = feeds.feed
 left join event_types on events.event_type = event_types.event_type

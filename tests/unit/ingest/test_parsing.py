@@ -278,6 +278,22 @@ SQUARE = {
 }
 
 
+def test_many_features_keep_the_order_of_the_file(tmp_path):
+    """Two states of a record in one file are told apart by their order alone; a hash join forgets it."""
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"id": str(number), "what": "a", "where": "b"},
+            "geometry": {"type": "Point", "coordinates": [-87.6 + number * 1e-6, 41.9]},
+        }
+        for number in range(20_000)
+    ]
+    content = json.dumps({"type": "FeatureCollection", "features": features}).encode()
+    rows, rejects, _ = stage(tmp_path, content, make_feed(source="calls.geojson"))
+    assert rejects == []
+    assert [int(source_id) for _, source_id, *_ in rows] == list(range(20_000))
+
+
 def test_geojson(tmp_path):
     import shapely
 

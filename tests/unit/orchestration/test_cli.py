@@ -133,7 +133,9 @@ def test_a_home_that_cannot_be_written_is_one_line(citysignal, monkeypatch, tmp_
     result = citysignal(*command)
     assert result.exit_code == 1
     [line] = result.stderr.splitlines()
-    assert line.startswith(f"citysignal: CITYSIGNAL_HOME: {tmp_path}/file/home cannot be written to (Not a dir")
+    assert line.startswith(
+        f"citysignal: CITYSIGNAL_HOME: {tmp_path}/file/home cannot be written to (Not a dir"
+    )
 
 
 @pytest.mark.parametrize("columns", ["80", "120"])

@@ -142,9 +142,7 @@ def test_schedule_leaves_the_feeds_of_other_rhythms_alone(definitions):
     assert key("places", "tinyville", "hydrants") not in keys
 
 
-def test_wrong_city_is_left_out_and_named_and_takes_nothing_else_away(
-    declare, parsed_home, tmp_path, caplog
-):
+def test_wrong_city_is_left_out_and_named_and_takes_nothing_else_away(declare, parsed_home, tmp_path, caplog):
     folder = declare("tinyville")
     declare("portlet", feed="calls")
     feed = folder / "tinyville" / "requests.yaml"

@@ -218,7 +218,7 @@ def test_odd_cases_are_counted_apart_and_shorten_nothing(book):
 
 @pytest.mark.parametrize("month", ["2024-03-01", "2024-10-01"])
 def test_a_target_in_days_ends_with_a_day_of_the_city_also_when_clocks_change(book, month):
-    """An hour more calls a closing on the eighth day timely; an hour less, the evening of the seventh late."""
+    """An hour more calls a closing on the eighth day timely, an hour less one on the seventh evening late."""
     row = book["western pothole"][month]
     assert (row["n_closed_with_target"], row["n_closed_by_target"]) == (2, 1)
     due = [row["due_at"] for row in book["waiting"]][:4]

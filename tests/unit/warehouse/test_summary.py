@@ -13,11 +13,11 @@ create table quality.generation as
 select 'g1' as generation, 'run' as run_id, timestamp '2026-01-02' as built_at;
 create table quality.reconciliation as
 select * from (values
-    ('springfield', 'requests', 'service_request', 10, 1, 9, 2, 1, 6, 5, true),
-    ('shelbyville', 'permits', 'permit', 4, 0, 4, 0, 0, 4, 4, false)
+    ('springfield', 'requests', 'service_request', 10, 1, 9, 2, 1, 6, 5, 5, true),
+    ('shelbyville', 'permits', 'permit', 4, 0, 4, 0, 0, 4, 4, 4, false)
 ) as t (
     city, feed, kind, rows_in_file, rows_quarantined_by_ingest, rows_raw, rows_quarantined_by_staging,
-    exact_repeats, versions, events, is_reconciled
+    exact_repeats, versions, distinct_keys, events, is_reconciled
 );
 create table quality.quarantine_summary as
 select * from (values
