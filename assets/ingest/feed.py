@@ -114,7 +114,10 @@ class Feed(Declaration):
         return part.crs or self.crs
 
     def fingerprint(self, part: Part) -> str:
-        """Return the sha256 hex of everything that decides which raw rows a part's bytes become."""
+        """Return the sha256 hex of everything that decides which raw rows a part's bytes become.
+
+        What is expected of them is part of it: bytes that passed under other expectations are judged again.
+        """
         said = {
             "parser": PARSER_VERSION,
             "contract": column_names(self.kind),
@@ -122,6 +125,7 @@ class Feed(Declaration):
             "crs": self.crs_of(part),
             "city": [self.city_crs, self.city_bbox],
             "default_points": self.known_default_points,
+            "expect": self.expect.model_dump(mode="json"),
             "part": part.model_dump(
                 mode="json", include={"id", "format", "encoding", "delimiter", "skip_rows", "header", "as_of"}
             ),

@@ -212,7 +212,7 @@ def _is_unchanged(delivery: Delivery, current: list[dict[str, Any]]) -> bool:
 
 
 def _describe_current(delivery: Delivery, version: dict[str, Any], mine: list[Delivery]) -> None:
-    """Repeat the counts of the delivery that is already in raw."""
+    """Repeat the counts of the delivery that is already in raw, and how it was judged."""
     landed = next((r for r in reversed(mine) if r.sha == delivery.sha and r.outcome == "landed"), None)
     delivery.delivered_at = datetime.fromisoformat(version["delivered_at"])
     delivery.rows_raw, delivery.rows_in_file = version["rows"], int(version["rows_in_file"])
@@ -221,6 +221,7 @@ def _describe_current(delivery: Delivery, version: dict[str, Any], mine: list[De
         delivery.quarantine_reasons = landed.quarantine_reasons
         delivery.distinct_keys = landed.distinct_keys
         delivery.source_columns = landed.source_columns
+        delivery.checks = landed.checks
     delivery.message = "the same bytes as before"
 
 

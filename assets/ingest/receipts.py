@@ -194,6 +194,7 @@ def write_receipts_table(lake: Lake) -> None:
             "checked_at": receipt.attempted_at,
         }
         for receipt in receipts
+        if receipt.outcome != "unchanged"  # it repeats the results of the landing before
         for check in receipt.checks
     ]
     _write_table(pa.Table.from_pylist(rows, _TABLE), lake.derived / "fetches" / "receipts.parquet")

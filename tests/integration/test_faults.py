@@ -314,6 +314,9 @@ def test_a_run_of_faults_ends_with_1_and_leaves_what_was_published(story):
     assert "Traceback" not in story.bad.output
     assert story.published_after == story.published
     assert len(story.published) > 10
+    # It was built and published anew, not left alone.
+    [(generation,)] = story.town.rows("select generation from quality.generation")
+    assert generation.startswith("20260102T0601")
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -351,7 +354,10 @@ def replaced(old: str, new: str) -> Callable[[str], str]:
 
 PARTS = '  - {id: all, source: "GOOD"}\n'
 DECLARATIONS = {
-    "unknown key": (lambda text: text + "ovner: x\n", "ovner: unknown key; did you mean owner_agency?"),
+    "unknown key": (
+        lambda text: text + "targetdays: 7\n",
+        "targetdays: unknown key; did you mean target_days?",
+    ),
     "missing column": (
         replaced("created", "creatd"),
         "columns.requested_at: good.csv has no column 'creatd'; did you mean 'created'?",

@@ -520,18 +520,18 @@ CHANGES = {
     },
     "format": {"parts": [{"id": "all", "source": "requests.csv", "format": "json"}]},
     "as_of": {"parts": [{"id": "all", "source": "requests.csv", "as_of": "2020-01-01"}]},
+    "expectations": {"expect": {"min_rows": 5}},
 }
 NO_CHANGES = {
     "title": {"title": "Another"},
     "statuses in staging": {"times": "local"},
     "event type": {"event_type": "rodent"},
-    "expectations": {"expect": {"min_rows": 5}},
     "source": {"parts": [{"id": "all", "source": "moved/requests.csv"}]},
 }
 
 
 @pytest.mark.parametrize("change", [*CHANGES, *NO_CHANGES])
-def test_the_fingerprint_changes_with_what_decides_the_raw_rows_only(tmp_path, change):
+def test_the_fingerprint_changes_with_what_decides_what_lands_only(tmp_path, change):
     before = load_feed(tmp_path, FEED)
     after = load_feed(tmp_path, {**FEED, **{**CHANGES, **NO_CHANGES}[change]})
     is_same = before.fingerprint(before.parts[0]) == after.fingerprint(after.parts[0])

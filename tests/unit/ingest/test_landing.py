@@ -145,6 +145,26 @@ def test_the_lake_holds_bytes_receipt_rows_and_nothing_else(town):
     assert (sha, at) == (delivery.sha, NOW.replace(tzinfo=None))
 
 
+def test_the_same_bytes_repeat_how_they_were_judged(town):
+    town.write(range(3))
+    first, second = town.land()[0], town.land(days=1)[0]
+    assert second.outcome == "unchanged"
+    assert second.checks == first.checks != []
+    receipts.write_receipts_table(town.lake)
+    results = town.lake.derived / "check_results" / "deliveries.parquet"
+    assert duckdb.execute(f"select distinct fetch_id from '{results}'").fetchall() == [(first.fetch_id,)]
+
+
+def test_the_same_bytes_are_judged_again_when_more_is_expected_of_them(town):
+    town.write(range(3))
+    town.land()
+    before = town.table()
+    town.expect = {**town.expect, "min_rows": 4}
+    (delivery,) = town.land(days=1)
+    assert delivery.outcome == "blocked"
+    assert town.table() == before
+
+
 def test_the_same_bytes_are_unchanged(town):
     town.write(range(3))
     town.land()
