@@ -32,7 +32,7 @@ test: .venv/.ready ## the test suite
 	@$(BIN)/pytest -n 2 --dist loadfile tests
 
 test-fast: .venv/.ready ## unit tests only
-	@$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/contracts
+	@$(BIN)/pytest -n 2 --dist loadfile tests/unit
 
 test-real: .venv/.ready ## the tests on real municipal files; fails where a file is missing
 	@CITYSIGNAL_REQUIRE_REAL=1 $(BIN)/pytest tests/real

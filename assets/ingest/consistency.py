@@ -2,8 +2,8 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
-from datetime import date
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
@@ -27,6 +27,13 @@ Finding = tuple[str, str]
 def event_types() -> dict[str, str]:
     """Return the canonical event types and the kind each belongs to."""
     return {row["event_type"]: row["kind"] for row in _seed("event_types.csv")}
+
+
+@lru_cache
+def late_after() -> Mapping[str, timedelta]:
+    """Return after how long without a landing a feed is late, by cadence; one without a rhythm is absent."""
+    days = {row["cadence"]: row.get("late_after_days") for row in _seed("cadences.csv")}
+    return {cadence: timedelta(days=float(late)) for cadence, late in days.items() if late}
 
 
 @lru_cache

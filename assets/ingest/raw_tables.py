@@ -5,12 +5,12 @@ A delivery that is blocked or cannot be fetched fails its checks, not its step: 
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from assets.ingest.clock import Clock
+from assets.ingest.consistency import late_after
 from assets.ingest.feed import City, Feed
 from assets.ingest.lake import Lake
 
@@ -20,16 +20,6 @@ if TYPE_CHECKING:
 GATE_CHECKS = ("schema", "key", "volume", "null_share", "value_range", "time_range")
 DELIVERY_CHECK = "delivery"
 PLACED_KINDS = ("boundary", "asset")
-
-#: How long after a landing a feed counts as late: its rhythm, and time for a publisher to be late itself.
-LATE_AFTER: Mapping[str, timedelta] = {
-    "hourly": timedelta(hours=3),
-    "daily": timedelta(days=2),
-    "weekly": timedelta(days=10),
-    "monthly": timedelta(days=40),
-    "quarterly": timedelta(days=110),
-    "yearly": timedelta(days=400),
-}
 
 CHECK_MEANING = {
     "schema": "The delivery has the columns that the declaration maps.",
@@ -71,7 +61,7 @@ def build_ingest_assets(cities: Mapping[str, City]) -> list[dg.AssetsDefinition]
 def raw_asset(city: City, feed: Feed) -> dg.AssetsDefinition:
     """Return the asset of a feed's raw rows."""
     key = raw_key(city.id, feed.id)
-    late = LATE_AFTER.get(feed.cadence)
+    late = late_after().get(feed.cadence)
     spec = dg.AssetSpec(
         key,
         description=f"{feed.title}. {feed.publisher}.",

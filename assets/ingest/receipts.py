@@ -114,7 +114,8 @@ _TABLE = pa.schema(
     ]
 )
 
-_CHECKS = pa.schema(
+#: Columns of every file in lake/derived/check_results, whichever tool the results are of.
+CHECK_RESULTS = pa.schema(
     [
         ("city", pa.string()),
         ("feed", pa.string()),
@@ -198,7 +199,9 @@ def write_receipts_table(lake: Lake) -> None:
         for check in receipt.checks
     ]
     _write_table(pa.Table.from_pylist(rows, _TABLE), lake.derived / "fetches" / "receipts.parquet")
-    _write_table(pa.Table.from_pylist(checks, _CHECKS), lake.derived / "check_results" / "deliveries.parquet")
+    _write_table(
+        pa.Table.from_pylist(checks, CHECK_RESULTS), lake.derived / "check_results" / "deliveries.parquet"
+    )
 
 
 def _all_receipts(lake: Lake) -> Iterator[Delivery]:

@@ -34,22 +34,8 @@ def write_test_results(lake: Lake, results: Sequence[TestResult], declared: Set[
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema(
-        [
-            ("city", pa.string()),
-            ("feed", pa.string()),
-            ("part", pa.string()),
-            ("fetch_id", pa.string()),
-            ("check_name", pa.string()),
-            ("tool", pa.string()),
-            ("passed", pa.bool_()),
-            ("blocking", pa.bool_()),
-            ("observed", pa.string()),
-            ("expected", pa.string()),
-            ("message", pa.string()),
-            ("checked_at", pa.timestamp("us")),
-        ]
-    )
+    from assets.ingest.receipts import CHECK_RESULTS
+
     rows = [
         {
             "check_name": result.check_name,
@@ -70,6 +56,6 @@ def write_test_results(lake: Lake, results: Sequence[TestResult], declared: Set[
         rows = [row for row in pq.read_table(path).to_pylist() if row["check_name"] in kept] + rows
     temporary = path.with_name(f".dbt.{os.getpid()}.tmp")
     pq.write_table(
-        pa.Table.from_pylist(sorted(rows, key=lambda row: row["check_name"]), schema=schema), temporary
+        pa.Table.from_pylist(sorted(rows, key=lambda row: row["check_name"]), schema=CHECK_RESULTS), temporary
     )
     temporary.replace(path)
