@@ -238,7 +238,7 @@ def _expectations(
                 "time_range",
                 "outside_time_share",
                 0,
-                0,
+                feed.expect.max_outside_time_share,
                 False,
                 f"share of event times outside {span}",
                 "they are kept with a flag; correct earliest or latest if they are right",

@@ -69,6 +69,7 @@ class Expectations(Declaration):
     min_volume_ratio: Share = 0.5
     max_key_null_share: Share = 0.0
     max_quarantine_share: Share = 0.01
+    max_outside_time_share: Share = 0.0
 
 
 class Part(Declaration):

@@ -73,6 +73,15 @@ def test_a_column_that_only_another_part_maps_may_be_empty(tmp_path, mapped_by_t
     assert failed(checks) == warned
 
 
+@pytest.mark.parametrize(
+    ("declared", "warned"), [(0.0, {"time_range": False}), (0.01, {}), (0.009, {"time_range": False})]
+)
+def test_times_outside_warn_beyond_the_declared_share(tmp_path, declared, warned):
+    columns = {"requested_at": "case when i = 0 then '2115-01-01' else '2026-01-02' end"}
+    checks = judge(tmp_path, columns=columns, expect={"max_outside_time_share": declared})
+    assert failed(checks) == warned
+
+
 def test_a_plausible_delivery_passes(tmp_path):
     expect = {
         "min_rows": 50,
