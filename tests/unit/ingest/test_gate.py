@@ -8,7 +8,7 @@ import pytest
 
 from assets.ingest import aggregates, gate
 from assets.ingest.contracts import column_names
-from assets.ingest.feed import Feed
+from tests.declared_feed import declared_feed
 
 LATEST = datetime(2026, 3, 2)  # noqa: DTZ001  as landing passes it
 GOOD = {
@@ -27,20 +27,7 @@ def judge(
     tmp_path, *, rows=100, expect=None, columns=None, quarantined=0, leave_out=(), parts=ONE_PART, **kwargs
 ):
     """Judge a made-up delivery: SQL per column over i = 0..rows-1; return the checks by name."""
-    feed = Feed(
-        city="town",
-        id="calls",
-        file=Path("calls.yaml"),
-        city_crs="EPSG:26916",
-        city_bbox=(-88, 41, -87, 43),
-        title="Calls",
-        kind="service_request",
-        publisher="Town",
-        landing_page="https://town.example",
-        licence="CC0",
-        owner_agency="Streets",
-        cadence="daily",
-        portal="files",
+    feed = declared_feed(
         columns={"source_id": "id", "category": "what", "requested_at": "at", "quantity": "n"},
         parts=list(parts),
         expect=expect or {},

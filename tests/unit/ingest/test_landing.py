@@ -11,9 +11,10 @@ from assets.ingest import landing, parsing, receipts
 from assets.ingest.contracts import DELIVERY_COLUMNS, KINDS, LOCATION_COLUMNS, column_names
 from assets.ingest.feed import City, Feed
 from assets.ingest.lake import Lake
+from tests.declared_feed import BOX, declared_feed
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-BOX = (-88, 41, -87, 43)
+
 COLUMNS = {"source_id": "id", "category": "what", "requested_at": "at", "x": "lon", "y": "lat"}
 HEADER = "id,what,at,lon,lat\n"
 
@@ -30,20 +31,7 @@ class Town:
 
     @property
     def feed(self) -> Feed:
-        return Feed(
-            city="town",
-            id="calls",
-            file=Path("calls.yaml"),
-            city_crs="EPSG:26916",
-            city_bbox=BOX,
-            title="Calls",
-            kind="service_request",
-            publisher="Town",
-            landing_page="https://town.example",
-            licence="CC0",
-            owner_agency="Streets",
-            cadence="daily",
-            portal="files",
+        return declared_feed(
             columns=self.columns,
             parts=self.parts,
             expect=self.expect,

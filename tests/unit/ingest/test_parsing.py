@@ -13,24 +13,13 @@ from hypothesis import strategies as st
 from assets.ingest import csv_records, parsing, unpacking
 from assets.ingest.feed import Feed
 from assets.ingest.receipts import DeliveryError
+from tests.declared_feed import declared_feed
 
 
 def make_feed(columns=None, kind="service_request", source="a.csv", **part) -> Feed:
     columns = columns or {"source_id": "id", "category": "what", "address": "where"}
-    return Feed(
-        city="town",
-        id="calls",
-        file=Path("calls.yaml"),
-        city_crs="EPSG:26916",
-        city_bbox=(-88, 41, -87, 43),
-        title="Calls",
+    return declared_feed(
         kind=kind,
-        publisher="Town",
-        landing_page="https://town.example/calls",
-        licence="CC0",
-        owner_agency="Streets",
-        cadence="daily",
-        portal="files",
         columns=columns,
         parts=[{"id": "one", "source": source, **part}],
         **({"area_type": "ward"} if kind == "boundary" else {}),

@@ -6,28 +6,16 @@ import duckdb
 from assets.ingest.feed import Feed
 from assets.ingest.lake import Lake
 from assets.ingest.volume_plot import records_by_month, volume_plot
+from tests.declared_feed import declared_feed
 
 PNG = b"\x89PNG"
 
 
 def calls(kind: str = "service_request") -> Feed:
     times = {} if kind == "asset" else {"requested_at": "at"}
-    return Feed(
-        city="town",
-        id="calls",
-        file=Path("calls.yaml"),
-        city_crs="EPSG:26916",
-        city_bbox=(-88, 41, -87, 43),
-        title="Calls",
+    return declared_feed(
         kind=kind,
-        publisher="Town",
-        landing_page="https://town.example",
-        licence="CC0",
-        owner_agency="Streets",
-        cadence="daily",
-        portal="files",
         columns={"source_id": "id", **times},
-        parts=[{"id": "one", "source": "one.csv"}],
     )
 
 
