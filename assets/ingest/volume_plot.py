@@ -26,7 +26,7 @@ def records_by_month(lake: Lake, feed: Feed) -> list[tuple[object, int]]:
     with duckdb.connect() as con:
         return con.execute(
             f"""select date_trunc('month', told)::date as month_on, count(*)
-                from (select {told} as told from read_parquet({literal(str(files))}))
+                from (select {told} as told from read_parquet({literal(str(files))}, union_by_name = true))
                 where told >= '{EARLIEST}' and told < '{LATEST}' group by 1 order by 1"""  # noqa: S608
         ).fetchall()
 

@@ -90,11 +90,18 @@ def publish_release(
         shutil.rmtree(leftover)
     staging = lake.releases / f".{generation}.tmp"
     staging.mkdir()
+    before = {one.dataset: one.rows for one in read_release(latest).datasets} if latest.exists() else {}
     try:
         connection = reader.connect(warehouse, output=staging.resolve(), memory_limit=MEMORY_LIMIT)
         try:
             for extract in extracts:
                 rows = _write_dataset(connection, extract, staging.resolve(), generation, now)
+                # `allow_empty` is for what has never had rows; rows that are gone are a failure upstream.
+                if rows == 0 and (lost := before.get(extract.terms.dataset)):
+                    raise ReleaseError(
+                        f"dataset {extract.terms.dataset} has no rows, and {lost:,} in the release before; "
+                        "find out where they went, or remove `latest` if it is right"
+                    )
                 if progress is not None:
                     progress(f"{extract.terms.dataset}: {rows:,} rows")
         finally:

@@ -317,6 +317,16 @@ def test_an_empty_dataset_may_be_allowed(workshop):
     assert validate(dataset.folder) == []
 
 
+def test_rows_that_are_gone_are_refused_even_where_empty_is_allowed(workshop):
+    workshop.terms["allow_empty"] = True
+    workshop.build("g1")
+    release(workshop)
+    workshop.build("g2", rows=0)
+    with pytest.raises(ReleaseError, match="in the release before"):
+        release(workshop, "g2")
+    assert latest_generation(workshop) == "g1"
+
+
 def test_leftovers_of_a_killed_run_are_cleared(workshop):
     workshop.build("g1")
     leftover = workshop.lake.releases / ".g0.tmp" / "requests"
