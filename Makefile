@@ -7,7 +7,7 @@ export DO_NOT_TRACK := 1
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help run ui test test-fast test-real lint lock clean
+.PHONY: help run ui portals test test-fast test-real soak bench lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,11 +22,14 @@ help: ## list the targets
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-run: .venv/.ready ## the main job on the simulated city, from portal files to extracts
+run: .venv/.ready ## the main job on the simulated city, from its portals over the wire to extracts
 	@$(BIN)/citysignal run --city simulated
 
-ui: .venv/.ready ## Dagster UI and daemon on 127.0.0.1:3000
+ui: .venv/.ready ## Dagster UI and daemon on 127.0.0.1:3000, with the simulated portals
 	@$(BIN)/citysignal ui
+
+portals: .venv/.ready ## the simulated portals alone, on 127.0.0.1:8311, with addresses to try
+	@$(BIN)/citysignal portals
 
 test: .venv/.ready ## the test suite
 	@$(BIN)/pytest -n 2 --dist loadfile tests
@@ -36,6 +39,12 @@ test-fast: .venv/.ready ## unit tests only
 
 test-real: .venv/.ready ## the tests on real municipal files; fails where a file is missing
 	@CITYSIGNAL_REQUIRE_REAL=1 $(BIN)/pytest tests/real
+
+soak: .venv/.ready ## 500 sequences of edits and faults, 20 kills of a landing; takes long
+	@CITYSIGNAL_SOAK=500 CITYSIGNAL_SOAK_KILLS=20 $(BIN)/pytest --timeout 0 tests/contracts/test_edit_sequences.py tests/contracts/test_kill_wire.py
+
+bench: .venv/.ready ## memory, speed and bytes of landing over the wire, at full size; some ten minutes
+	@$(BIN)/python -m bench.wire
 
 lint: .venv/.ready ## ruff, import-linter, dbt parse, dagster definitions validate
 	@$(BIN)/ruff check .

@@ -51,6 +51,7 @@ def events(
             "event_subtype": pd.Series([None] * len(x), dtype="string"),
             "is_canonical": True,
             "is_noise": False,
+            "is_excluded": False,
             "event_on": np.asarray(day, dtype="datetime64[D]"),
             "x_m": x.astype(float),
             "y_m": y.astype(float),

@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 
 SEEDS = Path(__file__).parents[2] / "dbt_project" / "seeds"
 
+#: Formats that a protocol answers in besides JSON, and how its parts may be kept up to date.
+_FORMATS = {"arcgis": ("json", "geojson"), "open311": ("json", "xml")}
+_MODES = {
+    "files": ("full", "snapshot"),
+    "socrata": ("incremental", "full", "snapshot"),
+    "arcgis": ("full", "incremental", "snapshot"),
+    "ckan": ("full", "incremental", "snapshot"),
+    "carto": ("full", "incremental", "snapshot"),
+    "opendatasoft": ("full", "incremental", "snapshot"),
+    "open311": ("tail",),
+    "outages": ("snapshot", "full"),
+}
+
 #: What is wrong: the key it is said under, and `<what is wrong>; <remedy>`.
 Finding = tuple[str, str]
 
@@ -26,23 +39,24 @@ Finding = tuple[str, str]
 @lru_cache
 def event_types() -> dict[str, str]:
     """Return the canonical event types and the kind each belongs to."""
-    return {row["event_type"]: row["kind"] for row in _seed("event_types.csv")}
+    return {row["event_type"]: row["kind"] for row in seed_rows("event_types.csv")}
 
 
 @lru_cache
 def late_after() -> Mapping[str, timedelta]:
     """Return after how long without a landing a feed is late, by cadence; one without a rhythm is absent."""
-    days = {row["cadence"]: row.get("late_after_days") for row in _seed("cadences.csv")}
+    days = {row["cadence"]: row.get("late_after_days") for row in seed_rows("cadences.csv")}
     return {cadence: timedelta(days=float(late)) for cadence, late in days.items() if late}
 
 
 @lru_cache
 def canonical_statuses() -> tuple[str, ...]:
     """Return the canonical statuses."""
-    return tuple(row["status"] for row in _seed("statuses.csv"))
+    return tuple(row["status"] for row in seed_rows("statuses.csv"))
 
 
-def _seed(name: str) -> list[dict[str, str]]:
+def seed_rows(name: str) -> list[dict[str, str]]:
+    """Return the rows of a seed of the dbt project; what is a table there is read from there."""
     with (SEEDS / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -52,6 +66,7 @@ def findings(feed: "Feed") -> Iterator[Finding]:
     yield from _columns(feed)
     yield from _expectations(feed)
     yield from _parts(feed)
+    yield from _portals(feed)
     yield from _places(feed)
     yield from _statuses(feed)
     if feed.kind in EVENT_KINDS:
@@ -126,6 +141,44 @@ def _parts(feed: "Feed") -> Iterator[Finding]:
                 f"the validity of {one.id} and {other.id} overlaps;"
                 " end one where the next begins (valid_to is the first day that is not in it)",
             )
+
+
+def _portals(feed: "Feed") -> Iterator[Finding]:
+    for index, part in enumerate(feed.parts):
+        key = f"parts[{index}]"
+        if feed.portal_of(part) != "files":
+            yield from _answers(key, part, feed)
+        yield from _keeping_up(feed, part)
+    for index, exclusion in enumerate(feed.exclude):
+        if exclusion.since is None and exclusion.until is None:
+            yield f"exclude[{index}]", "names no day; say since, until, or both"
+        elif exclusion.since and exclusion.until and exclusion.since >= exclusion.until:
+            yield f"exclude[{index}].until", f"{exclusion.until} is not after {exclusion.since}; correct them"
+    if feed.live_tail_of == feed.id:
+        yield "live_tail_of", "is the feed itself; name the feed that tells the same cases in bulk"
+
+
+def _answers(key: str, part: "Part", feed: "Feed") -> Iterator[Finding]:
+    portal = feed.portal_of(part)
+    formats = _FORMATS.get(portal, ("json",))
+    if portal != "outages" and not part.is_remote:
+        yield f"{key}.source", f"{portal} is asked over http(s); write the address of the data set"
+    if part.format not in formats:
+        said = f"{portal} does not answer in {part.format}; write {' or '.join(formats)}, or remove it"
+        yield f"{key}.format", said
+    for name in ("header", "delimiter", "skip_rows", "encoding"):
+        if name in part.model_fields_set:
+            yield f"{key}.{name}", f"says nothing of what {portal} answers; remove it"
+
+
+def _keeping_up(feed: "Feed", part: "Part") -> Iterator[Finding]:
+    portal, sync = feed.portal_of(part), part.sync or feed.sync
+    if sync.mode is not None and sync.mode not in _MODES[portal]:
+        yield "sync.mode", f"{portal} cannot be kept up by {sync.mode}; {one_of(sync.mode, _MODES[portal])}"
+    elif sync.mode == "incremental" and portal != "socrata" and sync.cursor is None:
+        yield "sync.cursor", f"is missing; name the column of {portal} that says when a row changed"
+    if portal != "outages" and (part.request or feed.request).records:
+        yield "request.records", f"says nothing for {portal}; remove it"
 
 
 def _required_columns(key: str, part: "Part", feed: "Feed") -> Iterator[Finding]:

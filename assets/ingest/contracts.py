@@ -139,6 +139,7 @@ ASSET_TYPES = (
 DELIVERY_COLUMNS: dict[str, str] = {
     "part": "VARCHAR",
     "source_row": "BIGINT",
+    "delivery_id": "VARCHAR",
     "delivery_sha": "VARCHAR",
     "delivered_at": "TIMESTAMP",
     "content_hash": "VARCHAR",

@@ -92,36 +92,67 @@ create macro day(told) as cast(coalesce(
 ) as date)
 """
 
+# Every delivery of such a feed is a whole copy: what the newest copies of all parts lack has ended when it
+# was first not there. An event of before keeps it.
+_ENDED = """
+with deliveries as (
+    select distinct part, delivery_id, delivered_at from raw_rows
+),
+
+last_seen as (
+    select source_id, part, max(delivery_id) as delivery_id from raw_rows group by source_id, part
+),
+
+gone as (
+    select s.source_id, s.part, min(d.delivered_at) as gone_at
+    from last_seen s join deliveries d on d.part = s.part and d.delivery_id > s.delivery_id
+    group by s.source_id, s.part
+),
+
+ended as (
+    select s.source_id, cast(max(g.gone_at) as date) as ended_on
+    from last_seen s left join gone g using (source_id, part)
+    group by s.source_id
+    having count(*) = count(g.gone_at)
+)
+"""
+
 # Portals give the pieces of one district as several rows (Chicago's police districts: 25 rows, 23 districts),
 # so all rows of the newest delivery count. The same district under another valid_from is another area.
-_BOUNDARY_ROWS = """
+_BOUNDARY_ROWS = (
+    _ENDED
+    + """
 select
     md5(concat_ws(chr(31), $city, $feed, source_id, coalesce(cast(day(valid_from) as varchar), '')))
         as area_key,
-    source_id, name, day(valid_from) as valid_from, day(valid_to) as valid_to, geometry,
+    source_id, name, day(valid_from) as valid_from, least(day(valid_to), ended_on) as valid_to, geometry,
     (nullif(trim(valid_from), '') is not null and day(valid_from) is null)
         or (nullif(trim(valid_to), '') is not null and day(valid_to) is null) as is_unreadable
-from raw_rows
+from raw_rows left join ended using (source_id)
 qualify rank() over (
-    partition by source_id, day(valid_from) order by delivered_at desc, part desc, delivery_sha desc
+    partition by source_id, day(valid_from) order by delivered_at desc, part desc, delivery_id desc
 ) = 1
 order by source_id, day(valid_from), source_row
 """
+)
 
-_INVENTORY_ROWS = """
+_INVENTORY_ROWS = (
+    _ENDED
+    + """
 select
     md5(concat_ws(chr(31), $city, $feed, source_id)) as asset_key, source_id as asset_id, name as asset_name,
     day(installed_at) as installed_on, material, condition, day(valid_from) as valid_from,
-    day(valid_to) as valid_to, attributes, lon, lat, x_m, y_m, geometry,
+    least(day(valid_to), ended_on) as valid_to, attributes, lon, lat, x_m, y_m, geometry,
     (nullif(trim(installed_at), '') is not null and day(installed_at) is null)
         or (nullif(trim(valid_from), '') is not null and day(valid_from) is null)
         or (nullif(trim(valid_to), '') is not null and day(valid_to) is null) as is_unreadable
-from raw_rows
+from raw_rows left join ended using (source_id)
 qualify row_number() over (
-    partition by source_id order by delivered_at desc, source_row desc, part desc, delivery_sha desc
+    partition by source_id order by delivered_at desc, source_row desc, part desc, delivery_id desc
 ) = 1
 order by source_id
 """
+)
 
 
 def write_places(lake: Lake, city: "City", feed: "Feed") -> dict[str, int]:

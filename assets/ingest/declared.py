@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from assets.ingest.feed import City
+from assets.ingest.feed import City, Feed
 from assets.ingest.lake import Lake
 
 _TEXT, _NUMBER, _FLAG = pa.string(), pa.float64(), pa.bool_()
+_COUNT, _DAY = pa.int32(), pa.date32()
 
 SCHEMAS: dict[str, pa.Schema] = {
     "cities": pa.schema(
@@ -41,6 +42,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             "owner_agency": _TEXT,
             "cadence": _TEXT,
             "portal": _TEXT,
+            "is_verified": _FLAG,
+            "one_case_in_parts": _FLAG,
+            "live_tail_of": _TEXT,
             "times": _TEXT,
             "time_precision": _TEXT,
             "event_type": _TEXT,
@@ -49,6 +53,16 @@ SCHEMAS: dict[str, pa.Schema] = {
             "asset_type": _TEXT,
             "area_type": _TEXT,
             "reach_m": _NUMBER,
+        }
+    ),
+    "parts": pa.schema(
+        {
+            "city": _TEXT,
+            "feed": _TEXT,
+            "part": _TEXT,
+            "position": _COUNT,
+            "valid_from": _DAY,
+            "valid_to": _DAY,
         }
     ),
     "categories": pa.schema(
@@ -61,9 +75,12 @@ SCHEMAS: dict[str, pa.Schema] = {
             "event_type": _TEXT,
             "event_subtype": _TEXT,
             "target_days": _NUMBER,
+            "is_private": _FLAG,
+            "is_noise": _FLAG,
         }
     ),
     "statuses": pa.schema({"city": _TEXT, "feed": _TEXT, "source_status": _TEXT, "status": _TEXT}),
+    "exclusions": pa.schema({"city": _TEXT, "feed": _TEXT, "since": _DAY, "until": _DAY, "reason": _TEXT}),
 }
 
 
@@ -110,23 +127,42 @@ def _write(table: pa.Table, path: Path) -> None:
 def _rows(name: str, cities: Mapping[str, City]) -> list[dict]:
     if name == "cities":
         return [_city_row(city) for city in cities.values()]
-    feeds = [feed for city in cities.values() for feed in city.feeds.values()]
-    if name == "feeds":
-        return [
-            feed.model_dump(include=set(SCHEMAS["feeds"].names))
-            | {"feed": feed.id, "reach_m": feed.reach_m if feed.kind == "asset" else None}
-            for feed in feeds
-        ]
-    if name == "categories":
-        return [
-            {"city": feed.city, "feed": feed.id} | rule.model_dump()
-            for feed in feeds
-            for rule in feed.categories
-        ]
+    rows_of = {
+        "feeds": lambda feed: [_feed_row(feed)],
+        "parts": _part_rows,
+        "categories": lambda feed: [rule.model_dump() for rule in feed.categories],
+        "statuses": lambda feed: [
+            {"source_status": source_status, "status": status}
+            for source_status, status in feed.statuses.items()
+        ],
+        "exclusions": lambda feed: [exclusion.model_dump() for exclusion in feed.exclude],
+    }[name]
     return [
-        {"city": feed.city, "feed": feed.id, "source_status": source_status, "status": status}
-        for feed in feeds
-        for source_status, status in feed.statuses.items()
+        {"city": feed.city, "feed": feed.id} | row
+        for city in cities.values()
+        for feed in city.feeds.values()
+        for row in rows_of(feed)
+    ]
+
+
+def _feed_row(feed: Feed) -> dict:
+    said = feed.model_dump(include=set(SCHEMAS["feeds"].names))
+    return said | {
+        "feed": feed.id,
+        "is_verified": feed.verified,
+        "reach_m": feed.reach_m if feed.kind == "asset" else None,
+    }
+
+
+def _part_rows(feed: Feed) -> list[dict]:
+    return [
+        {
+            "part": part.id,
+            "position": position,
+            "valid_from": part.valid_from,
+            "valid_to": part.valid_to,
+        }
+        for position, part in enumerate(feed.parts, start=1)
     ]
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from assets.ingest.consistency import category_findings, findings
-from assets.ingest.contracts import EVENT_TIME, Kind, column_names
+from assets.ingest.contracts import EVENT_KINDS, EVENT_TIME, Kind, column_names
 from assets.ingest.declaration_text import DeclarationError, Problem, problems_of, read_table, read_yaml
 from assets.ingest.declared_values import Box, Crs, Id, MetreCrs, Point, Positive, Text, TimeZone
 from assets.ingest.part import (
@@ -23,22 +23,47 @@ from assets.ingest.part import (
     CategoryRule,
     Declaration,
     DeclaredSource,
+    Exclusion,
     Expectations,
+    Mode,
     Part,
+    Portal,
+    Request,
     Source,
+    Sync,
 )
 from assets.ingest.sql_expression import literal
 
 BUILT_IN = Path(__file__).parent / "cities"
 
 #: Raise it when landing reads the same bytes into other rows: every raw table is then rebuilt once.
-PARSER_VERSION = 1
+PARSER_VERSION = 2
+
+#: What each protocol does where a declaration does not say: its mode, and how an incremental part finds what
+#: vanished.
+SYNC_OF_PORTAL: dict[Portal, tuple[Mode, str]] = {
+    "files": ("full", "never"),
+    "socrata": ("incremental", "by_month"),
+    "arcgis": ("full", "by_id"),
+    "ckan": ("full", "by_id"),
+    "carto": ("full", "by_month"),
+    "opendatasoft": ("full", "by_month"),
+    "open311": ("tail", "never"),
+    "outages": ("snapshot", "never"),
+}
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
 class Feed(Declaration):
-    """One feed of a city: what it is, whose it is, where its parts lie and what their columns mean."""
+    """One feed of a city: what it is, whose it is, where its parts lie and what their columns mean.
+
+    Attributes:
+        verified: Whether ids and columns were seen in a real answer of the portal.
+        exclude: Ranges that the publisher's steward says not to use.
+        live_tail_of: The feed of the city that tells the same cases, by the same ids, in bulk and later.
+        one_case_in_parts: The same case may stand in two parts under two ids (two systems side by side).
+    """
 
     city: Id
     id: Id
@@ -55,7 +80,13 @@ class Feed(Declaration):
     licence: Text
     owner_agency: Text
     cadence: Literal["hourly", "daily", "weekly", "monthly", "quarterly", "yearly", "once"]
-    portal: Literal["files"]
+    portal: Portal
+    request: Request = Request()
+    sync: Sync = Sync()
+    verified: bool = True
+    exclude: tuple[Exclusion, ...] = ()
+    one_case_in_parts: bool = False
+    live_tail_of: Id | None = None
     parts: Annotated[tuple[Part, ...], Field(min_length=1)]
     columns: dict[str, DeclaredSource] = Field(default_factory=dict)
     crs: Crs = "EPSG:4326"
@@ -109,6 +140,39 @@ class Feed(Declaration):
         """
         return {name: source.expression() for name, source in self.sources(part).items()}
 
+    def verified_of(self, part: Part) -> bool:
+        """Return whether a part's id and columns were seen in a real answer."""
+        return self.verified if part.verified is None else part.verified
+
+    def portal_of(self, part: Part) -> Portal:
+        """Return the protocol a part is fetched by."""
+        return part.portal or self.portal
+
+    def request_of(self, part: Part) -> Request:
+        """Return how a part's portal is asked."""
+        return part.request or self.request
+
+    def sync_of(self, part: Part) -> Sync:
+        """Return how a part is kept up to date, with what its protocol makes of what is not said."""
+        said = part.sync or self.sync
+        mode, deletions = SYNC_OF_PORTAL[self.portal_of(part)]
+        if self.kind not in EVENT_KINDS:
+            mode = "full"
+        mode = said.mode or mode
+        return said.model_copy(
+            update={
+                "mode": mode,
+                "deletions": said.deletions or (deletions if mode == "incremental" else "never"),
+                "created": said.created or self.event_source_column(part),
+            }
+        )
+
+    def event_source_column(self, part: Part) -> str | None:
+        """Return the plain source column that gives a part's event time, if there is one."""
+        sources = self.sources(part)
+        mapped = [sources[name] for name in EVENT_TIME.get(self.kind, ()) if name in sources]
+        return mapped[0].column if mapped else None
+
     def crs_of(self, part: Part) -> str:
         """Return the coordinate reference system of a part's x and y."""
         return part.crs or self.crs
@@ -126,6 +190,7 @@ class Feed(Declaration):
             "city": [self.city_crs, self.city_bbox],
             "default_points": self.known_default_points,
             "expect": self.expect.model_dump(mode="json"),
+            "exclude": [one.model_dump(mode="json") for one in self.exclude],
             "part": part.model_dump(
                 mode="json", include={"id", "format", "encoding", "delimiter", "skip_rows", "header", "as_of"}
             ),
@@ -220,6 +285,15 @@ def _read_city(folder: Path, variables: Mapping[str, str]) -> tuple[City | None,
             problems += found
             if feed is not None:
                 feeds[feed.id] = feed
+    problems += [
+        Problem(
+            str(feed.file),
+            "live_tail_of",
+            f"{feed.live_tail_of!r} is no feed of {folder.name}; name one, or remove it",
+        )
+        for feed in feeds.values()
+        if feed.live_tail_of is not None and feed.live_tail_of not in feeds
+    ]
     problems += _strays(folder)
     return (city.model_copy(update={"feeds": feeds}) if city is not None else None), problems
 
@@ -277,6 +351,8 @@ def _resolve_sources(said: dict[str, Any], file: Path, variables: Mapping[str, s
         source = part.get("source") if isinstance(part, dict) else None
         if not isinstance(source, str):
             continue
+        if (part.get("portal") or said.get("portal")) not in (None, "files"):
+            part.setdefault("format", "json")
         undefined = [name for name in _VARIABLE.findall(source) if name not in variables]
         problems += [
             Problem(str(file), f"parts[{index}].source", f"${{{name}}} is not defined; set {name}")

@@ -18,7 +18,7 @@ from assets.ingest.receipts import DeliveryError
 from assets.ingest.sql_expression import literal, quoted
 from assets.ingest.unpacking import opened, shapefile_layer
 
-MEMORY_LIMIT = "2GB"
+MEMORY_LIMIT = "512MB"
 GEOMETRY_KINDS = ("asset", "boundary")
 
 #: Cannot occur in valid JSON, so that a line of JSON is one column; where it does occur the line is refused.
@@ -31,12 +31,13 @@ class Staged:
     """Rows of one part in the fetch folder, before location and hash.
 
     Attributes:
-        path: Parquet: the mapped canonical columns as text, `geometry` for areas and assets; in file order.
+        relation: SQL that gives the mapped canonical columns as text, `geometry` for areas and assets, and
+            `source_row`, the number of the record in the source.
         rows_in_file: Records counted by another program than the one that read them.
         source_columns: What the source calls its columns.
     """
 
-    path: Path
+    relation: str
     rows_in_file: int
     source_columns: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
@@ -72,7 +73,7 @@ def stage(con: duckdb.DuckDBPyConnection, stored: Path, feed: Feed, part: Part, 
         with opened(stored, part, folder) as stream:
             records = csv_records.write_records(stream, part, folder)
         _stage_csv(con, records, feed, part, staged)
-        return Staged(staged, records.count, records.columns, records.notes)
+        return Staged(_numbered(con, staged), records.count, records.columns, records.notes)
     if part.format == "parquet":
         return _stage_parquet(con, stored, feed, part, folder, staged)
     if part.format == "shapefile":
@@ -81,11 +82,11 @@ def stage(con: duckdb.DuckDBPyConnection, stored: Path, feed: Feed, part: Part, 
         rows = geometries.write_shapefile(layer, feed.crs_of(part), source)
         columns = _columns_of(con, f"read_parquet({_path(source)})")
         _copy_mapped(con, f"from read_parquet({_path(source)})", columns, feed, part, staged)
-        return Staged(staged, rows.count, columns, rows.notes)
+        return Staged(_numbered(con, staged), rows.count, columns, rows.notes)
     with opened(stored, part, folder) as stream:
         lines = json_records.write_records(stream, part, folder)
     columns = _stage_json(con, lines, feed, part, folder, staged)
-    return Staged(staged, lines.count, columns)
+    return Staged(_numbered(con, staged), lines.count, columns)
 
 
 def _stage_csv(
@@ -211,7 +212,11 @@ def _stage_parquet(
         ) from None
     values = ", ".join(f"cast({quoted(name)} as varchar) as {quoted(name)}" for name in columns)
     _copy_mapped(con, f"select {values} from read_parquet({_path(path)})", columns, feed, part, staged)  # noqa: S608
-    return Staged(staged, count, columns)
+    return Staged(_numbered(con, staged), count, columns)
+
+
+def _numbered(con: duckdb.DuckDBPyConnection, staged: Path) -> str:
+    return source_rows(con, f"read_parquet({_path(staged)}, file_row_number = true)")
 
 
 def source_rows(con: duckdb.DuckDBPyConnection, relation: str, rejects: str = "rejects") -> str:
@@ -241,9 +246,7 @@ def _copy_mapped(
     staged: Path,
 ) -> None:
     _refuse_missing_columns(columns, feed, part)
-    # x and y are there in any case: rows without them are located too, as missing.
-    mapping = {"x": "null::varchar", "y": "null::varchar"} | feed.mapping(part)
-    selected = [f"{expression} as {quoted(name)}" for name, expression in mapping.items()]
+    selected = mapped_select(feed, part)
     if feed.kind in GEOMETRY_KINDS:
         selected.append("geometry" if part.format in ("geojson", "shapefile") else "null::blob as geometry")
     try:
@@ -258,6 +261,23 @@ def _copy_mapped(
             f"the declared expressions do not fit this file ({reason}); use try_cast in `columns`",
             "blocked",
         ) from None
+
+
+def mapped_select(feed: Feed, part: Part, names: Sequence[str] | None = None) -> list[str]:
+    """Return the select items that give the canonical columns of a part from its source columns.
+
+    Args:
+        feed: Gives the mapping.
+        part: Of the feed.
+        names: The canonical columns wanted; nothing: all that are mapped.
+    """
+    # x and y are there in any case: rows without them are located too, as missing.
+    mapping = {"x": "null::varchar", "y": "null::varchar"} | feed.mapping(part)
+    return [
+        f"{expression} as {quoted(name)}"
+        for name, expression in mapping.items()
+        if names is None or name in names
+    ]
 
 
 def _refuse_missing_columns(columns: Sequence[str], feed: Feed, part: Part) -> None:

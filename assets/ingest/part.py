@@ -1,5 +1,7 @@
-"""How one source of a feed is read and what its columns mean; the feed itself belongs to feed."""
+"""How one source of a feed is asked, read and kept up; the feed itself belongs to feed."""
 
+import re
+from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -9,7 +11,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from assets.ingest.declared_values import Crs, Day, Id, Moment, Positive, Share, Text
 from assets.ingest.sql_expression import quoted, source_columns
 
-Format = Literal["csv", "geojson", "json", "jsonl", "parquet", "shapefile"]
+Format = Literal["csv", "geojson", "json", "jsonl", "parquet", "shapefile", "xml"]
+Portal = Literal["files", "socrata", "arcgis", "ckan", "carto", "opendatasoft", "open311", "outages"]
+#: How a part is kept up to date; Sync says what each means.
+Mode = Literal["full", "incremental", "snapshot", "tail"]
 GEOMETRY_FORMATS: tuple[Format, ...] = ("geojson", "shapefile")
 _FORMAT_OF_SUFFIX: dict[str, Format] = {
     ".csv": "csv",
@@ -20,6 +25,15 @@ _FORMAT_OF_SUFFIX: dict[str, Format] = {
     ".parquet": "parquet",
     ".shp": "shapefile",
 }
+
+
+def _span(value: Any) -> Any:
+    found = re.fullmatch(r"(\d+)\s*(m|h|d)", value.strip()) if isinstance(value, str) else None
+    if found is None:
+        if isinstance(value, timedelta):
+            return value
+        raise ValueError(f"{value!r} is no span of time; write it as 10m, 6h or 2d")
+    return timedelta(**{{"m": "minutes", "h": "hours", "d": "days"}[found[2]]: int(found[1])})
 
 
 def _source_of(value: Any) -> Any:
@@ -57,6 +71,70 @@ class Source(Declaration):
 DeclaredSource = Annotated[Source, BeforeValidator(_source_of)]
 
 
+class Request(Declaration):
+    """How a portal is asked.
+
+    Attributes:
+        page_rows: Rows to ask for at once; the portal may give fewer. Nothing: what suits the protocol.
+        token_env: Environment variable that holds the token, where the portal wants one.
+        where: A filter in the portal's own language, put in front of ours.
+        api: Which Socrata interface; `soda3` needs a token.
+        records: JSON pointer to the list of records, for an outage snapshot (`/outages`; empty: the answer).
+        jurisdiction: Open311 `jurisdiction_id`.
+        window_days: Days of one Open311 question; a window that hits the portal's cap is split.
+        calls_at_once: Open questions to one host.
+    """
+
+    page_rows: int | None = Field(None, ge=1)
+    token_env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
+    where: Text | None = None
+    api: Literal["soda2", "soda3"] = "soda2"
+    records: Annotated[str, Field(pattern=r"^(/.*)?$")] = ""
+    jurisdiction: Text | None = None
+    window_days: float = Field(7.0, gt=0, le=90)
+    calls_at_once: int = Field(2, ge=1, le=8)
+
+
+class Sync(Declaration):
+    """How a part is kept up to date.
+
+    Attributes:
+        mode: `full`: the whole part each time, compared by content. `incremental`: what changed since the
+            cursor. `snapshot`: the whole of what is happening now; what is gone has ended. `tail`: the days
+            since the cursor. Nothing: what suits the protocol.
+        cursor: Source column that says when a record changed. Nothing: the portal's own.
+        overlap: How far before the cursor each question begins.
+        created: Source column by whose months the portal is counted. Nothing: the one mapped to event time.
+        deletions: How rows that vanished are found besides full reads: the ids of the months whose counts
+            differ, all ids, or not at all (then a full read finds none gone either). Nothing: what suits the
+            protocol.
+        full_every_days: An incremental part is read whole at least so often.
+        settles_after_days: A part whose last day is longer ago is asked once a month only.
+    """
+
+    mode: Mode | None = None
+    cursor: Text | None = None
+    overlap: Annotated[timedelta, BeforeValidator(_span)] = timedelta(minutes=10)
+    created: Text | None = None
+    deletions: Literal["by_month", "by_id", "never"] | None = None
+    full_every_days: Positive | None = None
+    settles_after_days: Positive = 90.0
+
+
+class Exclusion(Declaration):
+    """Records that the publisher's steward says not to use, with the reason; they stay, flagged.
+
+    Attributes:
+        since: First day of the range, by event time.
+        until: First day after it.
+        reason: Why, in one sentence.
+    """
+
+    since: Day | None = None
+    until: Day | None = None
+    reason: Text
+
+
 class Expectations(Declaration):
     """What a plausible delivery looks like; the gate checks it."""
 
@@ -76,7 +154,9 @@ class Part(Declaration):
     """One source of a feed: a file or an address, and how it is read.
 
     Attributes:
-        source: Absolute path or http(s) address, variables already substituted.
+        source: Absolute path or http(s) address, variables already substituted. For a portal, the address of
+            the data set: its page or its interface, as the protocol's module says.
+        portal: Where it differs from the feed's; so for request, sync, verified.
         header: Column names that replace the source's own first line.
         valid_from: First day the part speaks of; for a boundary, from when the areas hold.
         valid_to: First day it speaks of no more.
@@ -87,6 +167,10 @@ class Part(Declaration):
     id: Id
     source: Text
     format: Format
+    portal: Portal | None = None
+    request: Request | None = None
+    sync: Sync | None = None
+    verified: bool | None = None
     crs: Crs | None = None
     encoding: Text | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
@@ -115,7 +199,12 @@ class Part(Declaration):
 
 
 class CategoryRule(Declaration):
-    """One row of a feed's categories: which event type a source category is."""
+    """One row of a feed's categories: which event type a source category is.
+
+    Attributes:
+        is_private: Its cases are kept out of extracts.
+        is_noise: Its cases are no demand, such as calls that all bear the address of one reporter.
+    """
 
     category: str | None = None
     subcategory: str | None = None
@@ -123,3 +212,5 @@ class CategoryRule(Declaration):
     event_type: str
     event_subtype: str | None = None
     target_days: Positive | None = None
+    is_private: bool = False
+    is_noise: bool = False

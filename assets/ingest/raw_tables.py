@@ -1,11 +1,13 @@
 """The Dagster assets of ingest: raw rows, places, declarations; how a feed lands belongs in `landing.py`.
 
 A delivery that is blocked or cannot be fetched fails its checks, not its step: what landed last still builds.
+So does an error in a step: Dagster skips all that depends on a failed step, and that is the whole warehouse.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import dagster as dg
 
@@ -13,12 +15,15 @@ from assets.ingest.clock import Clock
 from assets.ingest.consistency import late_after
 from assets.ingest.feed import City, Feed
 from assets.ingest.lake import Lake
+from assets.ingest.receipts import read_receipts
+from assets.ingest.trouble import trouble_line, troubles
 
 if TYPE_CHECKING:
     from assets.ingest.landing import Delivery
 
 GATE_CHECKS = ("schema", "key", "volume", "null_share", "value_range", "time_range")
 DELIVERY_CHECK = "delivery"
+PLACES_CHECK = "places_written"
 PLACED_KINDS = ("boundary", "asset")
 
 CHECK_MEANING = {
@@ -29,6 +34,7 @@ CHECK_MEANING = {
     "value_range": "Declared ranges of values and of located records hold.",
     "time_range": "Event times lie between the declared first day and the day of the copy.",
     "delivery": "Every part was fetched and passed, now or as the same bytes before.",
+    "places_written": "The tables were written from what landed last.",
 }
 
 
@@ -40,6 +46,16 @@ def group_of(city: str) -> str:
 def raw_key(city: str, feed: str) -> dg.AssetKey:
     """Return the asset key of a feed."""
     return dg.AssetKey(["raw", city, feed])
+
+
+def pool_of(feed: Feed) -> str | None:
+    """Return the Dagster pool of the host that a feed is fetched from, None where it lies on this machine.
+
+    Two runs do not land from one host at once. A part on another host than the first is not counted: a step
+    has one pool, and the wire limits the questions to every host anyway.
+    """
+    hosts = [urlsplit(part.source).hostname for part in feed.parts if part.is_remote]
+    return f"portal_{hosts[0]}" if hosts else None
 
 
 def places_key(city: str, feed: str) -> dg.AssetKey:
@@ -82,17 +98,30 @@ def raw_asset(city: City, feed: Feed) -> dg.AssetsDefinition:
     ]
 
     # can_subset lets a check go unreported: a fetch that failed says nothing about the volume.
-    @dg.multi_asset(specs=[spec], check_specs=checks, name="__".join(key.path), can_subset=True)
+    @dg.multi_asset(
+        specs=[spec], check_specs=checks, name="__".join(key.path), can_subset=True, pool=pool_of(feed)
+    )
     def land(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], clock: dg.ResourceParam[Clock]
     ) -> Iterator[Any]:
         from assets.ingest.landing import land_feed
 
-        deliveries = land_feed(lake, city, feed, now=clock.now(), progress=context.log.info)
-        for delivery in deliveries:
-            context.log.info(f"{delivery.part}: {delivery.outcome}. {delivery.message}")
-        yield dg.MaterializeResult(key, metadata=delivery_metadata(deliveries) | volume_metadata(lake, feed))
-        for result in delivery_checks(key, deliveries):
+        try:
+            deliveries = land_feed(lake, city, feed, now=clock.now(), progress=context.log.info)
+            for delivery in deliveries:
+                context.log.info(f"{delivery.part}: {delivery.outcome}. {delivery.message}")
+            state = trouble_line(
+                troubles(read_receipts(lake.landing(city.id, feed.id)), [part.id for part in feed.parts])
+            )
+            metadata = delivery_metadata(deliveries, state) | volume_metadata(lake, feed)
+            results = list(delivery_checks(key, deliveries, state))
+        except Exception as error:
+            context.log.exception(f"{city.id}/{feed.id} could not be landed")
+            state = error_line(city.id, feed.id, error)
+            metadata = {"state": state}
+            results = [failed_check(key, DELIVERY_CHECK, state)]
+        yield dg.MaterializeResult(key, metadata=metadata)
+        for result in results:
             if dg.AssetCheckKey(key, result.check_name) in context.selected_asset_check_keys:
                 yield result
 
@@ -101,21 +130,33 @@ def raw_asset(city: City, feed: Feed) -> dg.AssetsDefinition:
 
 def places_asset(city: City, feed: Feed) -> dg.AssetsDefinition:
     """Return the asset of the tables that say where a boundary set or an inventory lies."""
+    key = places_key(city.id, feed.id)
 
     @dg.asset(
-        key=places_key(city.id, feed.id),
+        key=key,
         deps=[raw_key(city.id, feed.id)],
         description=f"Where {feed.title} lies, as grid cells that SQL joins on.",
         group_name=group_of(city.id),
         kinds={"python", "parquet"},
         owners=[owner_team(feed.owner_agency)],
         tags={"city": city.id},
+        check_specs=[dg.AssetCheckSpec(PLACES_CHECK, asset=key, description=CHECK_MEANING[PLACES_CHECK])],
     )
-    def cover(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
+    def cover(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
         from assets.ingest.cover import write_places
 
-        rows = write_places(lake, city, feed)
-        return dg.MaterializeResult(metadata={f"{table}_rows": count for table, count in rows.items()})
+        try:
+            rows = write_places(lake, city, feed)
+        except Exception as error:
+            context.log.exception(f"where {city.id}/{feed.id} lies could not be written")
+            line = error_line(city.id, feed.id, error)
+            return dg.MaterializeResult(
+                metadata={"state": line}, check_results=[failed_check(key, PLACES_CHECK, line)]
+            )
+        return dg.MaterializeResult(
+            metadata={f"{table}_rows": count for table, count in rows.items()},
+            check_results=[dg.AssetCheckResult(passed=True, check_name=PLACES_CHECK)],
+        )
 
     return cover
 
@@ -141,11 +182,14 @@ def declared_asset(cities: Mapping[str, City]) -> dg.AssetsDefinition:
         from assets.ingest.landing import ensure_lake
         from assets.ingest.receipts import write_receipts_table
 
+        # Cities that nobody ever fetched would stand in every table as cities whose feeds never came.
+        used = {name: city for name, city in cities.items() if lake.is_in_use(name)}
         ensure_lake(lake)
         write_no_places(lake)
-        write_declared_tables(lake, cities)
+        write_declared_tables(lake, used)
         write_receipts_table(lake)
-        return dg.MaterializeResult(metadata={"cities": len(cities), "feeds": len(feeds)})
+        count = sum(len(city.feeds) for city in used.values())
+        return dg.MaterializeResult(metadata={"cities": len(used), "feeds": count})
 
     return declared
 
@@ -155,16 +199,38 @@ def owner_team(agency: str) -> str:
     return "team:" + re.sub(r"[^a-z0-9]+", "-", agency.lower()).strip("-")
 
 
-def delivery_metadata(deliveries: "Sequence[Delivery]") -> dict[str, Any]:
-    """Return the counts of one landing, and a table of its parts."""
+def error_line(city: str, feed: str, error: Exception) -> str:
+    """Return what an error that nobody expected did to a feed, and what to do."""
+    said = " ".join(str(error).split())
+    return (
+        f"{city}/{feed} failing ({type(error).__name__}): {said} -> "
+        "report it with the traceback in the log of this step; what landed before stays in use"
+    )
+
+
+def failed_check(key: dg.AssetKey, name: str, line: str) -> dg.AssetCheckResult:
+    """Return the result of a check that a step's error failed."""
+    return dg.AssetCheckResult(
+        passed=False, asset_key=key, check_name=name, severity=severity(True), description=line
+    )
+
+
+def delivery_metadata(deliveries: "Sequence[Delivery]", state: str) -> dict[str, Any]:
+    """Return how the feed is doing, the counts of one landing, and a table of its parts."""
     header = "| part | outcome | rows in file | raw | quarantined | distinct keys | seconds | |"
     lines = [header, "|---|---|--:|--:|--:|--:|--:|---|"]
     for one in deliveries:
         said = one.message.replace("|", "/").replace("\n", " ")
         rows = f"{one.rows_in_file:,} | {one.rows_raw:,} | {one.rows_quarantined:,} | {one.distinct_keys:,}"
         lines.append(f"| {one.part} | {one.outcome} | {rows} | {one.seconds:.1f} | {said} |")
+    # A part may have several deliveries in one landing; what it has then is what its last one left.
+    last = {one.part: one for one in deliveries}
     return {
-        "dagster/row_count": sum(one.rows_raw for one in deliveries),
+        "state": state or "every part arrived",
+        "dagster/row_count": sum(one.rows_known for one in last.values()),
+        # One that brought nothing repeats the counts of the one before it.
+        "new_or_changed": sum(one.rows_raw for one in deliveries if one.outcome == "landed"),
+        "missing": sum(one.rows_missing for one in deliveries),
         "quarantined": sum(one.rows_quarantined for one in deliveries),
         "distinct_keys": sum(one.distinct_keys for one in deliveries),
         "delivery_seconds": float(sum(one.seconds for one in deliveries)),
@@ -180,8 +246,16 @@ def volume_metadata(lake: Lake, feed: Feed) -> dict[str, Any]:
     return {"records_by_month": dg.MetadataValue.md(plot)} if plot else {}
 
 
-def delivery_checks(key: dg.AssetKey, deliveries: "Sequence[Delivery]") -> Iterator[dg.AssetCheckResult]:
-    """Yield each gate check over all parts, then whether the delivery as a whole arrived."""
+def delivery_checks(
+    key: dg.AssetKey, deliveries: "Sequence[Delivery]", state: str
+) -> Iterator[dg.AssetCheckResult]:
+    """Yield each gate check over all parts, then whether the delivery as a whole arrived.
+
+    Args:
+        key: The feed's asset.
+        deliveries: What became of each part.
+        state: What is wrong with the feed in one line, empty where nothing is.
+    """
     for name in GATE_CHECKS:
         found = [(one.part, check) for one in deliveries for check in one.checks if check.name == name]
         if not found:
@@ -204,7 +278,7 @@ def delivery_checks(key: dg.AssetKey, deliveries: "Sequence[Delivery]") -> Itera
         asset_key=key,
         check_name=DELIVERY_CHECK,
         severity=severity(True),
-        description="; ".join(f"{one.part} {one.outcome}: {one.message}" for one in lost) or None,
+        description=state or None,
         metadata={one.part: one.outcome for one in deliveries},
     )
 

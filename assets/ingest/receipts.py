@@ -1,12 +1,13 @@
 """What became of each attempt to land a part, on disk and as tables; landing decides what it says."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -48,6 +49,25 @@ class Delivery:
         quarantine_reasons: Quarantined rows by reason.
         delivered_at: As of when the bytes hold: declared, or when they were first fetched.
         notes: What a person may want to know although nothing failed.
+        mode: How the part was read; `files` and `replay` read it whole.
+        sequence: Number of this delivery among those of its part that landed, from 1.
+        delivery_id: 12 hex digits that sort as deliveries do, unique within the part.
+        cursor_from: Where the question began, as the portal writes it.
+        cursor_to: Where the next one begins.
+        until: Upper bound of the question.
+        rows_new: Records whose key was not known.
+        rows_changed: Records whose key was known with other content, or as vanished.
+        rows_unchanged: Records that were known as they are, and rejects that were set aside before.
+        rows_missing: Keys found gone by this delivery, for the first or the second time.
+        rows_known: Live keys of the part after it.
+        months: Live keys by month of their event.
+        suspects: Keys found gone once, by month.
+        source_types: Source columns and the portal's word for their type.
+        schema_changes: `{column, change, before, after, is_mapped}` against the delivery before.
+        polls: How many uneventful attempts in a row this receipt stands for.
+        first_attempted_at: When the first of them was.
+        renames: Of a pending receipt: what is put where, paths relative to the lake.
+        removals: Of a pending receipt: what the renamed files replace.
     """
 
     city: str
@@ -78,9 +98,37 @@ class Delivery:
     notes: list[str] = field(default_factory=list)
     checks: list[CheckResult] = field(default_factory=list)
     seconds: float = 0.0
+    mode: str = "full"
+    sequence: int = 0
+    delivery_id: str | None = None
+    cursor_from: dict[str, str] | None = None
+    cursor_to: dict[str, str] | None = None
+    until: datetime | None = None
+    rows_new: int = 0
+    rows_changed: int = 0
+    rows_unchanged: int = 0
+    rows_missing: int = 0
+    rows_known: int = 0
+    months: dict[str, int] = field(default_factory=dict)
+    suspects: dict[str, int] = field(default_factory=dict)
+    calls: int = 0
+    retries: int = 0
+    bytes_received: int = 0
+    source_types: dict[str, str] = field(default_factory=dict)
+    schema_changes: list[dict[str, Any]] = field(default_factory=list)
+    polls: int = 1
+    first_attempted_at: datetime | None = None
+    renames: list[tuple[str, str]] = field(default_factory=list)
+    removals: list[str] = field(default_factory=list)
 
 
-_TIMES = ("attempted_at", "delivered_at")
+def delivery_id(delivery: Delivery) -> str:
+    """Return a delivery's id: its sequence in hexadecimal, so that ids sort as deliveries do, and a hash."""
+    said = f"{delivery.part}|{delivery.sequence}|{delivery.sha}"
+    return f"{delivery.sequence:06x}{hashlib.sha256(said.encode()).hexdigest()[:6]}"
+
+
+_TIMES = ("attempted_at", "delivered_at", "until", "first_attempted_at")
 
 _TABLE = pa.schema(
     [
@@ -111,6 +159,35 @@ _TABLE = pa.schema(
         ("error_type", pa.string()),
         ("notes", pa.string()),
         ("seconds", pa.float64()),
+        ("mode", pa.string()),
+        ("delivery_id", pa.string()),
+        ("cursor_from", pa.string()),
+        ("cursor_to", pa.string()),
+        ("rows_new", pa.int64()),
+        ("rows_changed", pa.int64()),
+        ("rows_unchanged", pa.int64()),
+        ("rows_missing", pa.int64()),
+        ("rows_known", pa.int64()),
+        ("calls", pa.int64()),
+        ("retries", pa.int64()),
+        ("bytes_received", pa.int64()),
+        ("polls", pa.int64()),
+        ("first_attempted_at", pa.timestamp("us")),
+    ]
+)
+
+_SCHEMA_CHANGES = pa.schema(
+    [
+        ("city", pa.string()),
+        ("feed", pa.string()),
+        ("part", pa.string()),
+        ("fetch_id", pa.string()),
+        ("column_name", pa.string()),
+        ("change", pa.string()),
+        ("before", pa.string()),
+        ("after", pa.string()),
+        ("is_mapped", pa.bool_()),
+        ("attempted_at", pa.timestamp("us")),
     ]
 )
 
@@ -175,6 +252,9 @@ def write_receipts_table(lake: Lake) -> None:
             **{name: getattr(receipt, name) for name in _TABLE.names},
             "quarantine_reasons": json.dumps(receipt.quarantine_reasons, ensure_ascii=False),
             "source_columns": json.dumps(receipt.source_columns, ensure_ascii=False),
+            "cursor_from": receipt.cursor_from and json.dumps(receipt.cursor_from),
+            "cursor_to": receipt.cursor_to and json.dumps(receipt.cursor_to),
+            "first_attempted_at": receipt.first_attempted_at or receipt.attempted_at,
             "notes": "; ".join(receipt.notes),
         }
         for receipt in receipts
@@ -198,7 +278,22 @@ def write_receipts_table(lake: Lake) -> None:
         if receipt.outcome != "unchanged"  # it repeats the results of the landing before
         for check in receipt.checks
     ]
-    _write_table(pa.Table.from_pylist(rows, _TABLE), lake.derived / "fetches" / "receipts.parquet")
+    changes = [
+        {
+            "city": receipt.city,
+            "feed": receipt.feed,
+            "part": receipt.part,
+            "fetch_id": receipt.fetch_id,
+            "column_name": change["column"],
+            "attempted_at": receipt.attempted_at,
+            **{key: change[key] for key in ("change", "before", "after", "is_mapped")},
+        }
+        for receipt in receipts
+        for change in receipt.schema_changes
+    ]
+    fetches = lake.derived / "fetches"
+    _write_table(pa.Table.from_pylist(rows, _TABLE), fetches / "receipts.parquet")
+    _write_table(pa.Table.from_pylist(changes, _SCHEMA_CHANGES), fetches / "schema_changes.parquet")
     _write_table(
         pa.Table.from_pylist(checks, CHECK_RESULTS), lake.derived / "check_results" / "deliveries.parquet"
     )

@@ -109,8 +109,8 @@ class CityTranslator(DagsterDbtTranslator):
 
         `lake/declared` is always among them: it writes the empty files of sources without feeds.
         """
-        if source in ("raw", "quarantine"):
-            kind = table.removeprefix("quarantined_")
+        if source in ("raw", "quarantine", "absences"):
+            kind = table.removeprefix("quarantined_").removeprefix("absent_")
             keys = [dg.AssetKey(["raw", feed.city, feed.id]) for feed in self._feeds if feed.kind == kind]
         elif source == "places":
             kind = PLACES_KIND.get(table)

@@ -29,6 +29,7 @@ class FeedRows:
     kind: str
     rows_in_file: int
     rows_quarantined_by_ingest: int
+    rows_unchanged: int
     rows_raw: int
     rows_quarantined_by_staging: int
     exact_repeats: int
@@ -100,7 +101,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class FeedStatus:
-    """The state of one feed; times are UTC."""
+    """The state of one feed; times are UTC.
+
+    Attributes:
+        failing_since_at: First of the fetches in a row that did not succeed; empty where the newest did.
+        last_error_type: Class of the newest failure, so its message and what to do about it.
+        newest_record_at: The newest event or update, by which freshness is judged.
+        rows_missing: Cases that the source no longer has.
+        is_stale: Whether the newest record is older than the cadence allows, whatever the verdict says.
+    """
 
     city: str
     feed: str
@@ -108,10 +117,17 @@ class FeedStatus:
     cadence: str
     last_attempt_at: datetime | None
     last_success_at: datetime | None
+    failing_since_at: datetime | None
+    last_error_type: str | None
+    last_error_message: str | None
+    advice: str | None
     newest_event_at: datetime | None
+    newest_record_at: datetime | None
     rows_raw: int
     rows_quarantined: int
+    rows_missing: int
     events: int
+    is_stale: bool
     verdict: str
 
 

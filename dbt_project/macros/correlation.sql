@@ -29,9 +29,10 @@
     {{ event_type }} || '/' || coalesce({{ event_subtype }}, '')
 {%- endmacro %}
 
-{# A record that can serve as signal or outcome: one real case, with a day and a place. #}
+{# A record that can serve as signal or outcome: one real case that may be used, with a day and a place. #}
 {% macro is_evidence(event) -%}
-    {{ event }}.is_canonical and not {{ event }}.is_noise and {{ event }}.event_on is not null
+    {{ event }}.is_canonical and not {{ event }}.is_noise and not {{ event }}.is_excluded
+    and {{ event }}.event_on is not null
     and {{ event }}.x_m is not null and {{ event }}.y_m is not null
     and {{ event }}.h3_7 is not null and {{ event }}.h3_10 is not null
 {%- endmacro %}

@@ -32,7 +32,7 @@
     + ([due_time] if due_time else []) + times + ['updated_at'] -%}
 {%- set all_numbers = ['quantity'] + numbers -%}
 {%- set plain = [
-    'city', 'feed', 'kind', 'part', 'source_row', 'delivery_sha', 'delivered_at', 'content_hash', 'lon', 'lat',
+    'city', 'feed', 'kind', 'part', 'delivery_id', 'source_row', 'delivery_sha', 'delivered_at', 'content_hash', 'lon', 'lat',
     'x_m', 'y_m', 'h3_7', 'h3_9', 'h3_10', 'location_quality'
 ] -%}
 with records as (
@@ -146,6 +146,8 @@ mapped as (
         categories.event_type,
         categories.event_subtype,
         categories.mapping_method,
+        coalesce(categories.is_private, false) as is_private,
+        coalesce(categories.is_noise, false) as is_noise_category,
         coalesce(categories.target_days, timed.feed_target_days) as target_days,
         coalesce(statuses.canonical_status, 'unknown') as canonical_status,
         statuses.is_open as is_open_status,
@@ -198,7 +200,6 @@ select
     {%- for name in plain %}
     {{ name }},
     {%- endfor %}
-    {{ delivery_id('delivery_sha') }} as delivery_id,
     source_id,
     case
         when source_id is null then 'no_key'
@@ -213,6 +214,8 @@ select
     event_type,
     event_subtype,
     mapping_method,
+    is_private,
+    is_noise_category,
     category,
     subcategory,
     code,

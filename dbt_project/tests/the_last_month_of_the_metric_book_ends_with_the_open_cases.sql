@@ -10,7 +10,7 @@ with last_months as (
 open_cases as (
     select city, event_type, count(*) filter (where is_open) as n_open
     from {{ ref('fct_events') }}
-    where is_canonical and not is_noise and is_open is not null and event_at <= as_of_at
+    where is_canonical and not is_noise and not is_excluded and is_open is not null and event_at <= as_of_at
     group by city, event_type
 )
 

@@ -16,6 +16,8 @@ select
     feeds.licence,
     feeds.owner_agency,
     feeds.cadence,
+    feeds.portal,
+    feeds.is_verified,
     measures.as_of_at,
     coalesce(measures.tells_closure, false) as tells_closure
 from feeds

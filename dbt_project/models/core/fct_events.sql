@@ -22,6 +22,19 @@ feeds as (
     select * from {{ ref('stg_feeds') }}
 ),
 
+absences as (
+    select
+        event_key,
+        case when not is_ended then absent_since_at end as missing_since_at,
+        not is_ended and misses >= 2 as is_deleted,
+        case when is_ended then absent_since_at end as ended_at
+    from {{ ref('int_absences') }}
+),
+
+excluded_days as (
+    select * from {{ ref('int_excluded_days') }}
+),
+
 final as (
     select
         events.event_key,
@@ -38,6 +51,7 @@ final as (
         events.status,
         events.source_status,
         case
+            when absences.ended_at is not null then false
             when events.is_open_status is not null then events.is_open_status
             when measures.tells_closure then events.closed_at is null
         end as is_open,
@@ -49,8 +63,8 @@ final as (
         events.time_precision,
         events.is_time_ambiguous,
         events.updated_at,
-        events.closed_at,
-        events.closed_local,
+        coalesce(events.closed_at, absences.ended_at) as closed_at,
+        coalesce(events.closed_local, {{ utc_to_wall('absences.ended_at', 'feeds.time_zone') }}) as closed_local,
         events.due_at,
         events.lon,
         events.lat,
@@ -67,13 +81,25 @@ final as (
         events.source_areas,
         events.quantity,
         events.unit,
-        coalesce(event_types.is_noise, false) as is_noise,
-        events.is_duplicate,
+        events.is_noise_category or coalesce(event_types.is_noise, false) as is_noise,
+        events.is_duplicate or duplicates.event_key is not null as is_duplicate,
+        case
+            when events.is_duplicate then 'source'
+            else duplicates.duplicate_method
+        end as duplicate_method,
         case
             when events.is_duplicate then duplicates.canonical_event_key
-            else events.event_key
+            else coalesce(duplicates.canonical_event_key, events.event_key)
         end as canonical_event_key,
-        not events.is_duplicate as is_canonical,
+        (
+            (not events.is_duplicate and duplicates.event_key is null)
+            or coalesce(events.event_key = duplicates.canonical_event_key, false)
+        )
+        and not coalesce(absences.is_deleted, false) as is_canonical,
+        absences.missing_since_at,
+        coalesce(absences.is_deleted, false) as is_deleted,
+        events.is_private as is_withdrawn,
+        excluded_days.event_on is not null as is_excluded,
         latest.version_count,
         latest.first_observed_at,
         latest.last_observed_at,
@@ -88,6 +114,11 @@ final as (
         and events.delivery_id = latest.delivery_id
         and events.source_row = latest.source_row
     left join duplicates on events.event_key = duplicates.event_key
+    left join absences on events.event_key = absences.event_key
+    left join excluded_days
+        on events.city = excluded_days.city
+        and events.feed = excluded_days.feed
+        and cast(events.event_local as date) = excluded_days.event_on
     left join measures on events.city = measures.city and events.feed = measures.feed
     left join event_types on events.event_type = event_types.event_type
     left join feeds on events.city = feeds.city and events.feed = feeds.feed

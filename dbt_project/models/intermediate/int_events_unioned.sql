@@ -12,6 +12,8 @@ select
     source_id,
     event_type,
     event_subtype,
+    is_private,
+    is_noise_category,
     category,
     subcategory,
     code,

@@ -1,4 +1,6 @@
 -- Narrow on purpose: the wide columns are joined to the rows that are left (fct_events, fct_event_versions).
+-- Of two states of a case in one delivery the one that was updated later holds: a portal's rows come in the order of
+-- its row ids, which says nothing of time. A file's order counts where no update is told.
 with records as (
     select * from {{ ref('int_records_keyed') }}
 ),
@@ -12,7 +14,7 @@ compared as (
         max(delivered_at) over (partition by event_key) as last_observed_at
     from records
     window delivered as (
-        partition by event_key order by delivered_at, part, delivery_id, source_row
+        partition by event_key order by delivered_at, part, delivery_id, updated_at nulls first, source_row
     )
 ),
 
@@ -29,7 +31,7 @@ numbered as (
         min(delivered_at) over (partition by event_key) as first_observed_at
     from changed
     window delivered as (
-        partition by event_key order by delivered_at, part, delivery_id, source_row
+        partition by event_key order by delivered_at, part, delivery_id, updated_at nulls first, source_row
     )
 )
 

@@ -1,6 +1,13 @@
 -- An allow-list: what is not named here is not published. Addresses, notes, house numbers and parcels stay out.
+-- What the source deleted is not ours to keep public, and what is declared private never was. A case of a live tail
+-- that the bulk feed tells too is shown once, as the bulk feed tells it.
 with events as (
-    select * from {{ ref('fct_events') }} where kind = 'service_request'
+    select * from {{ ref('fct_events') }}
+    where
+        kind = 'service_request'
+        and not is_deleted
+        and not is_withdrawn
+        and duplicate_method is distinct from 'live_tail'
 ),
 
 requests as (

@@ -4,7 +4,12 @@ with events as (
         {{ utc_to_wall('events.as_of_at', 'cities.time_zone') }} as as_of_local
     from {{ ref('fct_events') }} as events
     inner join {{ ref('dim_city') }} as cities on events.city = cities.city
-    where events.is_canonical and not events.is_noise and events.is_open is not null and events.event_at <= events.as_of_at
+    where
+        events.is_canonical
+        and not events.is_noise
+        and not events.is_excluded
+        and events.is_open is not null
+        and events.event_at <= events.as_of_at
 ),
 
 cases as (

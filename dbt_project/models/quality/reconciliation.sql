@@ -9,15 +9,30 @@ receipts as (
 numbered_receipts as (
     select
         *,
-        row_number() over (partition by city, feed, part, sha order by attempted_at desc, fetch_id desc) as recency
+        row_number() over (partition by city, feed, part order by attempted_at, fetch_id) as attempt
     from receipts
 ),
 
-files as (
-    select city, feed, sum(rows_in_file) as rows_in_file
+replayed as (
+    select city, feed, part, max(attempt) as attempt
     from numbered_receipts
-    where recency = 1
-    group by city, feed
+    where action = 'replay'
+    group by city, feed, part
+),
+
+-- A replay writes the part anew and its receipt carries the totals of all deliveries before it. The same bytes may
+-- come twice and say something new the second time, so every other landed receipt counts.
+files as (
+    select
+        receipts.city,
+        receipts.feed,
+        sum(receipts.rows_in_file) as rows_in_file,
+        sum(coalesce(receipts.rows_unchanged, 0)) as rows_unchanged
+    from numbered_receipts as receipts
+    left join replayed
+        on receipts.city = replayed.city and receipts.feed = replayed.feed and receipts.part = replayed.part
+    where receipts.attempt >= coalesce(replayed.attempt, 0)
+    group by receipts.city, receipts.feed
 ),
 
 raw_rows as (
@@ -68,6 +83,7 @@ counted as (
         feeds.kind,
         cast(coalesce(files.rows_in_file, 0) as bigint) as rows_in_file,
         cast(coalesce(ingest_quarantine.rows_quarantined, 0) as bigint) as rows_quarantined_by_ingest,
+        cast(coalesce(files.rows_unchanged, 0) as bigint) as rows_unchanged,
         cast(coalesce(raw_counts.rows_raw, 0) as bigint) as rows_raw,
         cast(coalesce(staging_quarantine.rows_quarantined, 0) as bigint) as rows_quarantined_by_staging,
         cast(coalesce(versions.n_repeats, 0) as bigint) as exact_repeats,
@@ -88,7 +104,7 @@ counted as (
 judged as (
     select
         *,
-        rows_in_file = rows_raw + rows_quarantined_by_ingest as is_file_reconciled,
+        rows_in_file = rows_raw + rows_quarantined_by_ingest + rows_unchanged as is_file_reconciled,
         kind in ('asset', 'boundary')
         or (
             rows_raw = versions + rows_quarantined_by_staging + exact_repeats

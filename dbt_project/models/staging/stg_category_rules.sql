@@ -11,7 +11,9 @@ normalised as (
         {{ normalised_text('code') }} as code,
         event_type,
         event_subtype,
-        target_days
+        target_days,
+        coalesce(is_private, false) as is_private,
+        coalesce(is_noise, false) as is_noise
     from declared
 ),
 
@@ -36,7 +38,10 @@ select
     rule_key,
     min(event_type) as event_type,
     min(event_subtype) as event_subtype,
-    min(target_days) as target_days
+    min(target_days) as target_days,
+    -- Where two rules of one label differ in this alone, nothing is published that either of them holds back.
+    bool_or(is_private) as is_private,
+    bool_or(is_noise) as is_noise
 from levelled
 group by city, feed, mapping_method, rule_key
 having count(distinct event_type || chr(31) || coalesce(event_subtype, '')) = 1

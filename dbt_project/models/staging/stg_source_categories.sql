@@ -54,6 +54,18 @@ select
         when by_category.event_type is not null then by_category.target_days
     end as target_days,
     case
+        when by_code.event_type is not null then by_code.is_private
+        when by_subcategory.event_type is not null then by_subcategory.is_private
+        when by_category.event_type is not null then by_category.is_private
+        else false
+    end as is_private,
+    case
+        when by_code.event_type is not null then by_code.is_noise
+        when by_subcategory.event_type is not null then by_subcategory.is_noise
+        when by_category.event_type is not null then by_category.is_noise
+        else false
+    end as is_noise,
+    case
         when by_code.event_type is not null then 'code'
         when by_subcategory.event_type is not null then 'subcategory'
         when by_category.event_type is not null then 'category'

@@ -82,9 +82,10 @@ def variations():
     )
     noise["is_noise"] = True
     doubles = base[~lamps].assign(event_key=base["event_key"] + "d", is_canonical=False)
+    unusable = base[~lamps].assign(event_key=base["event_key"] + "u", is_excluded=True)
     stray = events(city="brute", event_type="theft", x_m=[3000], y_m=[3000], day=[0], prefix="1970")
     return [
-        pd.concat([base, noise, doubles, stray]),
+        pd.concat([base, noise, doubles, unusable, stray]),
         renamed(tripled, "tripled"),
         renamed(later, "later"),
         renamed(turned, "turned"),

@@ -50,6 +50,7 @@ def land(lake: Lake, feed: Feed, rows: list[dict], *, part: str = "whole", at: s
     delivery = {
         "part": [part] * len(rows),
         "source_row": list(range(len(rows))),
+        "delivery_id": [at.replace("-", "")] * len(rows),
         "delivery_sha": [hashlib.sha256(at.encode()).hexdigest()] * len(rows),
         "delivered_at": [datetime.fromisoformat(at)] * len(rows),
         "geometry": pa.array(wkb, pa.binary()),
@@ -171,9 +172,14 @@ def test_the_newest_delivery_of_an_area_wins(lake):
     )
     land(lake, WARDS, [{"source_id": "1", "shape": moved}], at="2021-01-01")
     cover.write_places(lake, CITY, WARDS)
-    shapes = {row["area_id"]: shapely.from_wkb(row["geometry"]) for row in written(lake, "areas", WARDS)}
-    assert shapes["1"].equals(moved)
-    assert shapes["2"].equals(SQUARE)
+    areas = {row["area_id"]: row for row in written(lake, "areas", WARDS)}
+    assert shapely.from_wkb(areas["1"]["geometry"]).equals(moved)
+    # What the newer copy lacks was there before it.
+    assert shapely.from_wkb(areas["2"]["geometry"]).equals(SQUARE)
+    assert [areas[area]["valid_to"] for area in ("1", "2")] == [None, date(2021, 1, 1)]
+    land(lake, WARDS, [{"source_id": "2", "shape": SQUARE}], part="other", at="2022-01-01")
+    cover.write_places(lake, CITY, WARDS)
+    assert {row["area_id"]: row["valid_to"] for row in written(lake, "areas", WARDS)}["2"] is None
 
 
 def test_one_district_under_two_validities_is_two_areas(lake):

@@ -1,5 +1,7 @@
 """The declarations as tables: their columns and types, and what a second write keeps."""
 
+from datetime import date
+
 import duckdb
 import pyarrow.parquet as pq
 import pytest
@@ -56,7 +58,18 @@ def test_every_declared_thing_is_a_row(tmp_path):
         "requests",
         statuses={"Open": "open", "Done": "closed"},
         times="local",
-        categories=({"category": "Rats", "event_type": "rodent", "target_days": 7},),
+        categories=(
+            {"category": "Rats", "event_type": "rodent", "target_days": 7},
+            {"category": "Bats", "event_type": "rodent", "is_private": True},
+        ),
+        verified=False,
+        one_case_in_parts=True,
+        portal="socrata",
+        parts=[
+            {"id": "old", "source": "https://a.example/b", "format": "json", "valid_to": "2025-01-01"},
+            {"id": "new", "source": "https://a.example/c", "format": "json", "valid_from": "2025-01-01"},
+        ],
+        exclude=({"until": "2020-01-01", "reason": "a move of the system"},),
     )
     schools = make_feed(
         "aville", "schools", kind="asset", asset_type="school", reach_m=200, columns={"source_id": "id"}
@@ -64,7 +77,14 @@ def test_every_declared_thing_is_a_row(tmp_path):
     counts = write_declared_tables(
         lake, {"aville": make_city("aville", requests, schools, is_simulated=True)}
     )
-    assert counts == {"cities": 1, "feeds": 2, "categories": 1, "statuses": 2}
+    assert counts == {
+        "cities": 1,
+        "feeds": 2,
+        "parts": 3,
+        "categories": 2,
+        "statuses": 2,
+        "exclusions": 1,
+    }
     assert rows(lake, "cities") == [
         ("aville", "Aville", "US", "IL", "America/Chicago", "EPSG:26916", *BOX, True)
     ]
@@ -73,7 +93,22 @@ def test_every_declared_thing_is_a_row(tmp_path):
         ("requests", "service_request", "local", None, None, None, "City"),
         ("schools", "asset", "offset", None, "school", 200.0, "City"),
     ]
-    assert rows(lake, "categories") == [("aville", "requests", "Rats", None, None, "rodent", None, 7.0)]
+    assert rows(lake, "feeds", "feed, portal, is_verified, one_case_in_parts") == [
+        ("requests", "socrata", False, True),
+        ("schools", "files", True, False),
+    ]
+    assert rows(lake, "parts", "feed, part, position, valid_from, valid_to") == [
+        ("requests", "old", 1, None, date(2025, 1, 1)),
+        ("requests", "new", 2, date(2025, 1, 1), None),
+        ("schools", "all", 1, None, None),
+    ]
+    assert rows(lake, "categories") == [
+        ("aville", "requests", "Rats", None, None, "rodent", None, 7.0, False, False),
+        ("aville", "requests", "Bats", None, None, "rodent", None, None, True, False),
+    ]
+    assert rows(lake, "exclusions") == [
+        ("aville", "requests", None, date(2020, 1, 1), "a move of the system")
+    ]
     assert rows(lake, "statuses", "source_status, status") == [("Open", "open"), ("Done", "closed")]
 
 

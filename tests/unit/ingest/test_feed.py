@@ -34,6 +34,7 @@ FEED = {
     "columns": {"source_id": "Number", "requested_at": "Created", "x": "Lon", "y": "Lat"},
     "event_type": "sanitation_violation",
 }
+AT_PORTAL = {"id": "all", "source": "https://portal.example/data/abcd-1234"}
 BOUNDARY = {
     key: value
     for key, value in {
@@ -188,6 +189,62 @@ WRONG: dict[str, tuple[dict | str, str, str]] = {
         },
         "parts[0].valid_to",
         "2019-01-01 is not after valid_from 2020-01-01",
+    ),
+    "portal at a path": (
+        {**FEED, "portal": "socrata"},
+        "parts[0].source",
+        "socrata is asked over http(s); write the address of the data set",
+    ),
+    "format a portal does not answer in": (
+        {**FEED, "portal": "ckan", "parts": [{**AT_PORTAL, "format": "csv"}]},
+        "parts[0].format",
+        "ckan does not answer in csv; write json, or remove it",
+    ),
+    "header of what a portal answers": (
+        {**FEED, "portal": "carto", "parts": [{**AT_PORTAL, "header": ["Number"]}]},
+        "parts[0].header",
+        "says nothing of what carto answers; remove it",
+    ),
+    "mode a portal cannot": (
+        {**FEED, "sync": {"mode": "incremental", "cursor": "Changed"}},
+        "sync.mode",
+        "files cannot be kept up by incremental; use one of full, snapshot",
+    ),
+    "incremental without a cursor": (
+        {**FEED, "portal": "arcgis", "parts": [AT_PORTAL], "sync": {"mode": "incremental"}},
+        "sync.cursor",
+        "name the column of arcgis that says when a row changed",
+    ),
+    "records of what is no snapshot": (
+        {**FEED, "portal": "ckan", "parts": [AT_PORTAL], "request": {"records": "/rows"}},
+        "request.records",
+        "says nothing for ckan; remove it",
+    ),
+    "token that is no variable": (
+        {**FEED, "portal": "ckan", "parts": [AT_PORTAL], "request": {"token_env": "a secret"}},
+        "request.token_env",
+        "",
+    ),
+    "overlap that is no span": (
+        {**FEED, "portal": "ckan", "parts": [AT_PORTAL], "sync": {"overlap": "soon"}},
+        "sync.overlap",
+        "'soon' is no span of time; write it as 10m, 6h or 2d",
+    ),
+    "exclusion without a day": (
+        {**FEED, "exclude": [{"reason": "flood of test calls"}]},
+        "exclude[0]",
+        "names no day; say since, until, or both",
+    ),
+    "exclusion backwards": (
+        {**FEED, "exclude": [{"since": "2020-02-01", "until": "2020-01-01", "reason": "tests"}]},
+        "exclude[0].until",
+        "2020-01-01 is not after 2020-02-01",
+    ),
+    "tail of itself": ({**FEED, "live_tail_of": "requests"}, "live_tail_of", "is the feed itself"),
+    "tail of nothing": (
+        {**FEED, "live_tail_of": "bulk"},
+        "live_tail_of",
+        "'bulk' is no feed of testville; name one, or remove it",
     ),
     "undefined variable": (
         {**FEED, "parts": [{"id": "a", "source": "${NOWHERE}/a.csv"}]},
@@ -589,7 +646,7 @@ def test_the_vocabulary_covers_every_event_kind():
 
 
 def test_built_in_cities_load(tmp_path):
-    variables = {"CITYSIGNAL_HOME": str(tmp_path), "CITYSIGNAL_REAL_DATA": str(tmp_path)}
+    variables = {"CITYSIGNAL_SIMULATED_PORTAL": "http://127.0.0.1"}
     for city in load_cities([BUILT_IN], variables).values():
         assert isinstance(city, City)
         assert city.folder.parent == BUILT_IN

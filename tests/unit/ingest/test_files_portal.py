@@ -8,6 +8,7 @@ import pytest
 
 from assets.ingest.part import Part
 from assets.ingest.portals import files
+from assets.ingest.portals.wire import Wire
 from assets.ingest.receipts import DeliveryError
 
 BODY = b"id,what\n1,a\n" * 50
@@ -50,7 +51,7 @@ def _no_proxy(monkeypatch):
 
 def fetch(source, folder, **kwargs):
     part = Part(id="one", source=str(source), format="csv")
-    return files.fetch(part, folder, attempts=3, first_wait_seconds=0.001, **kwargs)
+    return files.fetch(part, folder, Wire(attempts=3, first_wait_seconds=0.001), **kwargs)
 
 
 def test_a_plain_file_is_stored_gzipped_and_hashed(tmp_path):
@@ -138,7 +139,7 @@ def test_a_cut_body_is_fetched_again_and_then_an_error(tmp_path):
     (tmp_path / "one.csv.gz").unlink()
     with (
         portal(cut) as (address, _),
-        pytest.raises(DeliveryError, match=r"no complete answer \(the answer broke off\)"),
+        pytest.raises(DeliveryError, match=r"no complete answer in 3 attempts \(the answer broke off\)"),
     ):
         fetch(f"{address}/calls.csv", tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,53 +1,13 @@
 import subprocess
 import sys
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from assets.ingest import aggregates, gate
-from assets.ingest.contracts import column_names
-from tests.declared_feed import declared_feed
-
-LATEST = datetime(2026, 3, 2)  # noqa: DTZ001  as landing passes it
-GOOD = {
-    "source_id": "i",
-    "category": "'noise'",
-    "requested_at": "'2026-01-02T03:04:05'",
-    "quantity": "i",
-    "location_quality": "'ok'",
-}
-
-
-ONE_PART = ({"id": "one", "source": "one.csv"},)
-
-
-def judge(
-    tmp_path, *, rows=100, expect=None, columns=None, quarantined=0, leave_out=(), parts=ONE_PART, **kwargs
-):
-    """Judge a made-up delivery: SQL per column over i = 0..rows-1; return the checks by name."""
-    feed = declared_feed(
-        columns={"source_id": "id", "category": "what", "requested_at": "at", "quantity": "n"},
-        parts=list(parts),
-        expect=expect or {},
-    )
-    values = GOOD | (columns or {})
-    names = [name for name in (*column_names("service_request"), "location_quality") if name not in leave_out]
-    selected = ", ".join(f'cast({values.get(name, "null")} as varchar) as "{name}"' for name in names)
-    raw, quarantine = tmp_path / "raw.parquet", tmp_path / "quarantine.parquet"
-    con = duckdb.connect()
-    con.execute(f"copy (select {selected} from range({rows}) r(i)) to '{raw}'")
-    con.execute(f"copy (select i as source_row from range({quarantined}) r(i)) to '{quarantine}'")
-    settings = {"previous_rows": None, "latest": LATEST} | kwargs
-    checks = gate.validate_delivery(con, raw, quarantine, None, feed, feed.parts[0], **settings)
-    assert tuple(check.name for check in checks) == gate.CHECK_NAMES
-    return {check.name: check for check in checks}
-
-
-def failed(checks) -> dict[str, bool]:
-    """Return the failed checks and whether each blocks."""
-    return {name: check.blocking for name, check in checks.items() if not check.passed}
+from tests.judged_delivery import LATEST, failed, judge
 
 
 @pytest.mark.parametrize(("mapped_by_the_part", "warned"), [("two", {}), ("one", {"schema": False})])
@@ -77,10 +37,10 @@ def test_a_plausible_delivery_passes(tmp_path):
         "earliest": "2026-01-01",
         "min_location_share": 0.9,
     }
-    checks = judge(tmp_path, expect=expect, previous_rows=100, rows_in_file=100)
+    checks = judge(tmp_path, expect=expect, rows_known_before=100, rows_in_file=100)
     assert failed(checks) == {}
-    assert "rows: 100" in checks["volume"].observed
-    assert "rows >= 50" in checks["volume"].expected
+    assert "rows of the part: 100" in checks["volume"].observed
+    assert "rows of the part >= 50" in checks["volume"].expected
 
 
 @pytest.mark.parametrize(
@@ -90,7 +50,7 @@ def test_a_plausible_delivery_passes(tmp_path):
         ({"columns": {"quantity": "null"}}, {"schema": False}),
         ({"columns": {"source_id": "case when i = 0 then '' else i::varchar end"}}, {"key": True}),
         ({"rows": 0}, {"volume": True}),
-        ({"previous_rows": 201}, {"volume": True}),
+        ({"rows_known_before": 201}, {"volume": True}),
         ({"rows_in_file": 101}, {"volume": True}),
         ({"quarantined": 2, "rows_in_file": 102}, {"null_share": True}),
         (
@@ -128,10 +88,10 @@ def test_what_fails_and_what_blocks(tmp_path, case, expected):
 @pytest.mark.parametrize(
     "case",
     [
-        {"previous_rows": 200},
+        {"rows_known_before": 200},
         {"quarantined": 1, "rows_in_file": 101},
         {"columns": {"source_id": "nullif(i, 0)"}, "expect": {"max_key_null_share": 0.01}},
-        {"previous_rows": 10_000, "expect": {"min_volume_ratio": 0.01}},
+        {"rows_known_before": 10_000, "expect": {"min_volume_ratio": 0.01}},
         {
             "columns": {"requested_at": "'2115-03-11'"},
             "expect": {"latest": "2115-03-11"},
@@ -144,7 +104,7 @@ def test_at_the_declared_bound_it_passes(tmp_path, case):
 
 
 def test_every_failure_is_told(tmp_path):
-    checks = judge(tmp_path, rows=4, expect={"min_rows": 10}, previous_rows=100, rows_in_file=5)
+    checks = judge(tmp_path, rows=4, expect={"min_rows": 10}, rows_known_before=100, rows_in_file=5)
     assert checks["volume"].message.count("expected") == 3
 
 

@@ -34,8 +34,9 @@ def stage(folder: Path, content: bytes, feed: Feed):
     names = [name for name in feed.mapping(part) if name not in ("x", "y")]
     with parsing.connect(folder) as con:
         staged = parsing.stage(con, stored, feed, part, folder)
-        rows = parsing.source_rows(con, f"read_parquet('{staged.path}', file_row_number = true)")
-        found = con.execute(f"select source_row, {', '.join(names)} from {rows} order by 1").fetchall()
+        found = con.execute(
+            f"select source_row, {', '.join(names)} from {staged.relation} order by 1"
+        ).fetchall()
         rejects = con.execute("select * from rejects order by 1").fetchall()
     return found, rejects, staged
 
@@ -302,7 +303,7 @@ def test_geojson(tmp_path):
     assert rows == [(1, "7", "Ward 7"), (2, "8", None), (4, "10", None)]
     assert [(r[0], r[1]) for r in rejects] == [(3, "malformed_geometry")]
     assert staged.rows_in_file == 4
-    found = duckdb.execute(f"select geometry, x, y from '{staged.path}'").fetchall()
+    found = duckdb.execute(f"select geometry, x, y from '{tmp_path / 'staged.parquet'}'").fetchall()
     assert shapely.from_wkb(bytes(found[0][0])).equals(shapely.geometry.shape(SQUARE))
     assert shapely.geometry.shape(SQUARE).contains(shapely.Point(float(found[0][1]), float(found[0][2])))
     assert found[1] == (None, None, None)
@@ -350,7 +351,9 @@ def test_shapefile_in_feet_and_metres_comes_to_lon_lat(tmp_path, road_feed):
     rows, rejects, staged = stage(tmp_path, content, road_feed)
     assert rows == [(1, "1", "Élm"), (2, "2", None)]
     assert (rejects, staged.rows_in_file, staged.notes) == ([], 2, [])
-    geometry, x, y = duckdb.execute(f"select geometry, x, y from '{staged.path}'").fetchall()[0]
+    geometry, x, y = duckdb.execute(f"select geometry, x, y from '{tmp_path / 'staged.parquet'}'").fetchall()[
+        0
+    ]
     west, south, _, _ = shapely.from_wkb(bytes(geometry)).bounds
     assert (west, south) == pytest.approx((-87.6267, 41.8196), abs=1e-3)
     assert 448000 <= float(x) <= 448100

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import duckdb
@@ -11,10 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from assets.ingest.contracts import column_names
+from assets.ingest.contracts import DELIVERY_COLUMNS, KINDS, LOCATION_COLUMNS, column_names
 from assets.ingest.declared import SCHEMAS
 from assets.ingest.lake import Lake
-from assets.ingest.landing import ensure_lake
 from assets.ingest.receipts import Delivery, write_receipt, write_receipts_table
 
 PROJECT = Path(__file__).parents[3] / "dbt_project"
@@ -25,6 +24,25 @@ ELSEWHERE = (
     "path:models/correlation",
     "path:models/intermediate/correlation",
 )
+_TYPES = {
+    "VARCHAR": pa.string(),
+    "BIGINT": pa.int64(),
+    "DOUBLE": pa.float64(),
+    "TIMESTAMP": pa.timestamp("us"),
+}
+_QUARANTINE = pa.schema(
+    {"part": pa.string(), "source_row": pa.int64(), "reason": pa.string(), "raw_record": pa.string()}
+    | {"delivery_sha": pa.string(), "delivered_at": pa.timestamp("us")}
+)
+_ABSENCES = pa.schema(
+    {"part": pa.string(), "source_id": pa.string(), "misses": pa.int32()}
+    | {"observed_at": pa.timestamp("us"), "delivery_id": pa.string(), "reason": pa.string()}
+)
+
+
+def _raw_schema(kind: str) -> pa.Schema:
+    types = dict.fromkeys(column_names(kind), "VARCHAR") | DELIVERY_COLUMNS | LOCATION_COLUMNS
+    return pa.schema({name: _TYPES[type_] for name, type_ in types.items()})
 
 
 def _write(rows: Sequence[dict], schema: pa.Schema, path: Path) -> None:
@@ -34,10 +52,11 @@ def _write(rows: Sequence[dict], schema: pa.Schema, path: Path) -> None:
 
 @dataclass
 class TinyLake:
-    """A lake under construction; `build` ends it."""
+    """A lake under construction; `write` ends it."""
 
     home: Path
     declared: dict[str, list[dict]] = field(default_factory=lambda: {name: [] for name in SCHEMAS})
+    attempts: int = 0
 
     @property
     def lake(self) -> Lake:
@@ -59,17 +78,31 @@ class TinyLake:
                 "cadence": "daily",
                 "portal": "files",
                 "times": "offset",
+                "is_verified": True,
+                "one_case_in_parts": False,
             }
             | dict.fromkeys(texts, "invented")
             | said
         )
 
+    def part(self, city: str, feed: str, part: str, *, valid_from: date | None = None) -> None:
+        """Declare a part after those before; one that lands is declared where it was not."""
+        parts = self.declared["parts"]
+        mine = [row["part"] for row in parts if (row["city"], row["feed"]) == (city, feed)]
+        if part not in mine:
+            said = {"city": city, "feed": feed, "part": part, "position": len(mine) + 1}
+            parts.append(said | {"valid_from": valid_from})
+
     def category(self, city: str, feed: str, **said: object) -> None:
-        self.declared["categories"].append({"city": city, "feed": feed, **said})
+        self.declared["categories"].append({"city": city, "feed": feed, "is_private": False, **said})
 
     def status(self, city: str, feed: str, source_status: str, status: str) -> None:
         said = {"city": city, "feed": feed, "source_status": source_status, "status": status}
         self.declared["statuses"].append(said)
+
+    def exclude(self, city: str, feed: str, since: date | None, until: date | None) -> None:
+        said = {"city": city, "feed": feed, "since": since, "until": until, "reason": "invented"}
+        self.declared["exclusions"].append(said)
 
     def land(
         self,
@@ -82,14 +115,15 @@ class TinyLake:
         part: str = "all",
         quarantined: Sequence[str] = (),
         rows_in_file: int | None = None,
+        rows_unchanged: int = 0,
+        absent: Mapping[str, int] | None = None,
+        ended: Sequence[str] = (),
+        receipt: Mapping[str, object] | None = None,
     ) -> None:
-        """Write one delivery: its raw rows, its quarantined rows by reason, and its receipt."""
-        ensure_lake(self.lake)
-        schemas = [
-            pq.read_schema(folder(kind, "_none", "_none") / "empty.parquet")
-            for folder in (self.lake.raw, self.lake.quarantine)
-        ]
+        """Write one delivery: raw rows, quarantined rows by reason, absences by misses, and its receipt."""
         sha = hashlib.sha256(repr((city, feed, part, delivered_at, rows)).encode()).hexdigest()
+        self.attempts += 1
+        delivery_id = f"{self.attempts:012x}"
         shared = {"part": part, "delivery_sha": sha, "delivered_at": delivered_at}
         raw = []
         for number, row in enumerate(rows, start=1):
@@ -97,6 +131,7 @@ class TinyLake:
             content = hashlib.md5(chr(31).join(texts).encode()).hexdigest()
             raw.append(
                 {"location_quality": "missing", "source_row": number, "content_hash": content}
+                | {"delivery_id": delivery_id}
                 | shared
                 | dict(row)
             )
@@ -104,32 +139,55 @@ class TinyLake:
             shared | {"source_row": len(rows) + number, "reason": reason, "raw_record": "?"}
             for number, reason in enumerate(quarantined, start=1)
         ]
-        file = f"{part}-{sha[:12]}.parquet"
-        _write(raw, schemas[0], self.lake.raw(kind, city, feed) / file)
-        _write(bad, schemas[1], self.lake.quarantine(kind, city, feed) / file)
+        gone = [(source_id, misses, "missing") for source_id, misses in (absent or {}).items()]
+        gone += [(source_id, 2, "ended") for source_id in ended]
+        absences = [
+            {"part": part, "source_id": source_id, "misses": misses, "reason": reason}
+            | {"observed_at": delivered_at, "delivery_id": delivery_id}
+            for source_id, misses, reason in gone
+        ]
+        file = f"{part}-{delivery_id}.parquet"
+        _write(raw, _raw_schema(kind), self.lake.raw(kind, city, feed) / file)
+        _write(bad, _QUARANTINE, self.lake.quarantine(kind, city, feed) / file)
+        _write(absences, _ABSENCES, self.lake.absences(kind, city, feed) / file)
+        told = len(rows) + len(bad) + rows_unchanged
+        said = {
+            "outcome": "landed",
+            "rows_in_file": told if rows_in_file is None else rows_in_file,
+            "rows_raw": len(rows),
+            "rows_quarantined": len(bad),
+            "rows_unchanged": rows_unchanged,
+            "delivered_at": delivered_at,
+            "delivery_id": delivery_id,
+            "sha": sha,
+        }
+        self.attempt(city, feed, kind, delivered_at, part=part, **(said | dict(receipt or {})))
+
+    def attempt(
+        self, city: str, feed: str, kind: str, attempted_at: datetime, *, part: str = "all", **said: object
+    ) -> None:
+        """Write the receipt of one attempt."""
+        self.attempts += 1
+        self.part(city, feed, part)
+        known = {"action": "fetch", "source": "invented", "attempted_at": attempted_at}
         receipt = Delivery(
             city=city,
             feed=feed,
             part=part,
             kind=kind,
-            fetch_id=f"{delivered_at:%Y%m%dT%H%M%S}-{sha[:8]}",
-            outcome="landed",
-            action="fetch",
-            source="invented",
-            attempted_at=delivered_at,
-            delivered_at=delivered_at,
-            rows_in_file=len(rows) + len(bad) if rows_in_file is None else rows_in_file,
-            rows_raw=len(rows),
-            rows_quarantined=len(bad),
-            sha=sha,
+            fetch_id=f"{attempted_at:%Y%m%dT%H%M%S}-{self.attempts:08x}",
+            **(known | said),
         )
         folder = self.lake.landing(city, feed) / receipt.fetch_id
         folder.mkdir(parents=True, exist_ok=True)
         write_receipt(receipt, folder)
 
     def write(self) -> None:
-        """Write what is declared and what the receipts say."""
-        ensure_lake(self.lake)
+        """Write what is declared, what the receipts say, and an empty file wherever dbt reads."""
+        for kind in KINDS:
+            schemas = {"raw": _raw_schema(kind), "quarantine": _QUARANTINE, "absences": _ABSENCES}
+            for name, schema in schemas.items():
+                _write([], schema, getattr(self.lake, name)(kind, "_none", "_none") / "empty.parquet")
         for name, rows in self.declared.items():
             _write(rows, SCHEMAS[name], self.lake.derived / "declared" / f"{name}.parquet")
         write_receipts_table(self.lake)

@@ -69,6 +69,7 @@ def land(lake: Lake, kind: str, feed: str, rows: list[dict]) -> None:
     delivery = {
         "part": ["whole"] * len(rows),
         "source_row": list(range(len(rows))),
+        "delivery_id": ["0"] * len(rows),
         "delivery_sha": ["0"] * len(rows),
         "delivered_at": [datetime(2020, 1, 1)] * len(rows),  # noqa: DTZ001
         "geometry": pa.array([wkb(row.get("shape")) for row in rows], pa.binary()),

@@ -148,6 +148,17 @@ def home(tiny_lake, dbt):
     # The same key twice in one file, the second time as before.
     lake.land("mid", "history", "service_request", moment("2024-06-05"), [request("twice")] * 2, part="b")
 
+    # Two states of a case in one delivery, in the order of a portal's row ids.
+    lake.feed("mid", "unordered", "service_request", event_type="pothole", times="utc")
+    for status, canonical in {"Open": "open", "Closed": "closed"}.items():
+        lake.status("mid", "unordered", status, canonical)
+    first = {"status": "Open", "updated_at": "2024-03-02T10:00:00"}
+    last = {"status": "Closed", "updated_at": "2024-03-09T10:00:00"}
+    told = [request("last_first", **last), request("last_first", **first)]
+    told += [request("last_last", **first), request("last_last", **last)]
+    told += [request("untold", status="Closed"), request("untold", status="Open")]
+    lake.land("mid", "unordered", "service_request", TAKEN, told)
+
     lake.feed("mid", "permits", "permit", event_type="permit_alteration")
     fallback = {
         "source_id": "p",
@@ -284,6 +295,16 @@ def test_only_changes_are_versions(home, rows):
         "orphan": [(1, "closed_duplicate", 4)],
         "day": [(1, "unknown", 4)],
         "twice": [(1, "unknown", 5)],
+    }
+
+
+def test_of_two_states_in_one_delivery_the_one_updated_later_holds(events):
+    told = {name: events["unordered", name] for name in ("last_first", "last_last", "untold")}
+    assert {name: (event["status"], event["version_count"]) for name, event in told.items()} == {
+        "last_first": ("closed", 2),
+        "last_last": ("closed", 2),
+        # Where no update is told, the order of the file.
+        "untold": ("open", 2),
     }
 
 

@@ -13,11 +13,11 @@ create table quality.generation as
 select 'g1' as generation, 'run' as run_id, timestamp '2026-01-02' as built_at;
 create table quality.reconciliation as
 select * from (values
-    ('springfield', 'requests', 'service_request', 10, 1, 9, 2, 1, 6, 5, 5, true),
-    ('shelbyville', 'permits', 'permit', 4, 0, 4, 0, 0, 4, 4, 4, false)
+    ('springfield', 'requests', 'service_request', 12, 1, 2, 9, 2, 1, 6, 5, 5, true),
+    ('shelbyville', 'permits', 'permit', 4, 0, 0, 4, 0, 0, 4, 4, 4, false)
 ) as t (
-    city, feed, kind, rows_in_file, rows_quarantined_by_ingest, rows_raw, rows_quarantined_by_staging,
-    exact_repeats, versions, distinct_keys, events, is_reconciled
+    city, feed, kind, rows_in_file, rows_quarantined_by_ingest, rows_unchanged, rows_raw,
+    rows_quarantined_by_staging, exact_repeats, versions, distinct_keys, events, is_reconciled
 );
 create table quality.quarantine_summary as
 select * from (values
@@ -46,8 +46,11 @@ from (values
 ) as t (question, verdict, rr);
 create table quality.feed_freshness as
 select city, feed, kind, 'daily' as cadence, timestamp '2026-01-02' as last_attempt_at,
-    null::timestamp as last_success_at, timestamp '2026-01-01' as newest_event_at, rows_raw,
-    rows_quarantined_by_ingest as rows_quarantined, events, 'failing' as verdict
+    null::timestamp as last_success_at, timestamp '2025-12-30' as failing_since_at,
+    'Unauthorised' as last_error_type, 'refused' as last_error_message, 'renew the token' as advice,
+    timestamp '2026-01-01' as newest_event_at, timestamp '2026-01-01' as newest_record_at, rows_raw,
+    rows_quarantined_by_ingest as rows_quarantined, 3 as rows_missing, events, true as is_stale,
+    'failing' as verdict
 from quality.reconciliation;
 """
 
@@ -102,6 +105,8 @@ def test_cities_narrow_all_but_the_checks_of_tables(warehouse):
 def test_status_alone(warehouse):
     (status,) = feed_status(warehouse, ["springfield"])
     assert (status.feed, status.last_success_at) == ("requests", None)
+    assert (status.last_error_type, status.advice) == ("Unauthorised", "renew the token")
+    assert (status.rows_missing, status.is_stale) == (3, True)
     assert status.newest_event_at == datetime(2026, 1, 1)  # noqa: DTZ001 — warehouse times are naive UTC
 
 
