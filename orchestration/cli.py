@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -94,7 +95,7 @@ def run(
         typer.Option("--full", help="Read every stored delivery again and rebuild every table from nothing."),
     ] = False,
 ) -> None:
-    """Run the main job: fetch, land, check, build, infer, publish. Without --city, every real city."""
+    """Run the main job: fetch, land, check, build, infer, publish. Without --city, every real city in use."""
     with told_plainly(context.obj):
         from orchestration.run_command import run_pipeline
 
@@ -102,12 +103,18 @@ def run(
 
 
 @app.command(epilog="Example: citysignal status --city chicago")
-def status(context: typer.Context, city: CityOption = None) -> None:
-    """Say per feed when it was last tried and landed, what is newest, and how it is doing."""
+def status(
+    context: typer.Context,
+    city: CityOption = None,
+    is_all: Annotated[
+        bool, typer.Option("--all", help="Every declared feed, of cities that were never run too.")
+    ] = False,
+) -> None:
+    """Say how each feed of the cities in use is doing, since when, why and what to do."""
     with told_plainly(context.obj):
         from orchestration.listings import show_status
 
-        show_status(city or [])
+        show_status(city or [], is_all=is_all)
 
 
 @app.command(epilog="Example: citysignal cities")
@@ -120,12 +127,19 @@ def cities(context: typer.Context) -> None:
 
 
 @app.command(epilog="Example: citysignal feeds --city chicago")
-def feeds(context: typer.Context, city: CityOption = None) -> None:
-    """List the declared feeds with publisher, licence and cadence."""
+def feeds(
+    context: typer.Context,
+    city: CityOption = None,
+    unverified: Annotated[
+        bool,
+        typer.Option("--unverified", help="Only feeds that no real answer of their portal proved yet."),
+    ] = False,
+) -> None:
+    """List the declared feeds with publisher, licence, cadence, portal and whether they were verified."""
     with told_plainly(context.obj):
         from orchestration.listings import show_feeds
 
-        show_feeds(city or [])
+        show_feeds(city or [], only_unverified=unverified)
 
 
 @app.command(epilog="Example: citysignal check")
@@ -154,12 +168,50 @@ def replay(
         raise typer.Exit(replay_stored(city, feed, only_quarantined=quarantine))
 
 
+@app.command(epilog="Example: citysignal backfill chicago crimes --since 2025-01-01 --until 2025-02-01")
+def backfill(
+    context: typer.Context,
+    city: Annotated[str, typer.Argument(help="The city.", metavar="CITY")],
+    feed: Annotated[str, typer.Argument(help="The feed.", metavar="FEED")],
+    since: Annotated[
+        datetime,
+        typer.Option("--since", metavar="DAY", formats=["%Y-%m-%d"], help="First day, by event time."),
+    ],
+    until: Annotated[
+        datetime,
+        typer.Option("--until", metavar="DAY", formats=["%Y-%m-%d"], help="First day after them."),
+    ],
+) -> None:
+    """Fetch the records of some days again and land what differs from what is known."""
+    with told_plainly(context.obj):
+        from orchestration.backfill_command import backfill_days
+
+        raise typer.Exit(backfill_days(city, feed, since.date(), until.date()))
+
+
+@app.command(epilog="Example: citysignal portals --now 2025-06-01")
+def portals(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any.")] = 8311,
+    now: Annotated[
+        str | None,
+        typer.Option("--now", metavar="TIME", help="ISO time that the portals take for now."),
+    ] = None,
+) -> None:
+    """Serve the simulated city's portals on 127.0.0.1 until Ctrl-C; Enter moves their clock a day on."""
+    with told_plainly(context.obj):
+        from orchestration.portals_command import show_portals
+        from orchestration.settings import instant
+
+        raise typer.Exit(show_portals(port, instant(now, "--now")))
+
+
 @app.command(epilog="Example: citysignal ui --port 3001")
 def ui(
     context: typer.Context,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 3000,
 ) -> None:
-    """Serve the Dagster UI and its daemon on 127.0.0.1 until Ctrl-C."""
+    """Serve the Dagster UI, its daemon and the simulated portals on 127.0.0.1 until Ctrl-C."""
     with told_plainly(context.obj):
         from orchestration.settings import load_settings
         from orchestration.user_interface import serve

@@ -1,4 +1,7 @@
-"""Which declared cities a command works with: those asked for must be right, others are left out if wrong."""
+"""Which declared cities a command works with: those asked for must be right, others are left out if wrong.
+
+Without names a command means the cities in use: those of which something was fetched into this home before.
+"""
 
 import sys
 from collections.abc import Mapping, Sequence

@@ -13,6 +13,7 @@ from assets.warehouse.dbt_assets import build_dbt_assets
 from orchestration.checks import build_checks
 from orchestration.dbt_manifest import ensure_manifest
 from orchestration.declared_cities import load_declared
+from orchestration.fast_lane import fast_lane_jobs
 from orchestration.jobs import build_jobs, ingest_keys
 from orchestration.resources import build_resources
 from orchestration.schedules import build_schedules
@@ -39,8 +40,8 @@ def build_definitions(settings: Settings, cities: Mapping[str, City]) -> dg.Defi
     return dg.Definitions(
         assets=assets,
         asset_checks=build_checks(),
-        jobs=build_jobs(cities),
-        schedules=list(build_schedules(cities)),
+        jobs=[*build_jobs(cities), *fast_lane_jobs(cities)],
+        schedules=list(build_schedules(cities, settings.lake)),
         sensors=build_sensors(cities, settings, shared),
         resources=build_resources(settings),
         executor=dg.in_process_executor,

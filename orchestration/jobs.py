@@ -1,4 +1,4 @@
-"""Which assets run together; when they run belongs in `schedules.py` and `sensors.py`."""
+"""Which assets run together; when they run belongs in `schedules.py`, `sensors.py` and `fast_lane.py`."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -7,6 +7,7 @@ import dagster as dg
 
 from assets.ingest.feed import City, Feed
 from assets.ingest.raw_tables import PLACED_KINDS, group_of, places_key, raw_key
+from orchestration.backfill import backfill_job, is_backfilled
 
 PIPELINE = "city_pipeline"
 
@@ -27,7 +28,7 @@ def refresh_selection(feeds: Collection[Feed], cities: Mapping[str, City]) -> dg
 
 
 def build_jobs(cities: Mapping[str, City]) -> list[Any]:
-    """Return the pipeline over everything and one ingest job per city."""
+    """Return the pipeline over everything, one ingest job per city and one backfill job per feed."""
     pipeline = dg.define_asset_job(
         PIPELINE,
         selection=dg.AssetSelection.all(),
@@ -42,4 +43,10 @@ def build_jobs(cities: Mapping[str, City]) -> list[Any]:
         for city in cities.values()
         if city.feeds
     ]
-    return [pipeline, *ingests]
+    backfills = [
+        backfill_job(city, feed)
+        for city in cities.values()
+        for feed in city.feeds.values()
+        if is_backfilled(feed)
+    ]
+    return [pipeline, *ingests, *backfills]

@@ -6,7 +6,6 @@ What they print comes from declarations and from what landing and the warehouse 
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
@@ -15,18 +14,18 @@ from orchestration.console import make_console, named_table
 from orchestration.declared_cities import load_declared
 from orchestration.settings import Settings, load_settings
 
-if TYPE_CHECKING:
-    from assets.warehouse.summary import FeedStatus
-    from orchestration.recorded import FeedRecord
-
-BAD_VERDICTS = ("never landed", "failed", "blocked")
+BAD_VERDICTS = ("never landed", "failing", "blocked", "late")
+#: Verdicts that ask nothing of anybody.
+GOOD_VERDICTS = ("current", "finished")
 
 
-def chosen(settings: Settings, wanted: Sequence[str]) -> list[City]:
-    """Return the named cities, by default all that are declared rightly."""
+def chosen(settings: Settings, wanted: Sequence[str], *, only_in_use: bool = False) -> list[City]:
+    """Return the named cities, else all that are declared rightly, or of these those in use."""
     declared = load_declared(settings)
     cities = declared.pick(wanted) if wanted else list(declared.cities.values())
     declared.warn()
+    if only_in_use and not wanted:
+        cities = [city for city in cities if settings.lake.is_in_use(city.id)]
     return cities
 
 
@@ -40,11 +39,19 @@ def show_cities() -> None:
     make_console().print(table)
 
 
-def show_feeds(wanted: Sequence[str]) -> None:
-    """Print the declared feeds with publisher and licence."""
-    table = named_table("feed", "kind", "title", "publisher", "licence", "cadence")
+def show_feeds(wanted: Sequence[str], *, only_unverified: bool) -> None:
+    """Print the declared feeds with portal, publisher and licence, and whether a real answer proved them.
+
+    Args:
+        wanted: Ids of cities; none means all.
+        only_unverified: Leave out the feeds whose ids and columns were seen in a real answer.
+    """
+    table = named_table("feed", "kind", "title", "publisher", "licence", "cadence", "portal", "verified")
     for city in chosen(load_settings(), wanted):
         for feed in city.feeds.values():
+            if only_unverified and feed.verified:
+                continue
+            portals = dict.fromkeys(feed.portal_of(part) for part in feed.parts)
             table.add_row(
                 f"{city.id}/{feed.id}",
                 feed.kind,
@@ -52,49 +59,57 @@ def show_feeds(wanted: Sequence[str]) -> None:
                 escape(feed.publisher),
                 escape(feed.licence),
                 feed.cadence,
+                ", ".join(portals),
+                "yes" if feed.verified else "[yellow]no[/]",
             )
-    make_console().print(table)
+    console = make_console()
+    if only_unverified and not table.row_count:
+        console.print("every declared feed was verified against a real answer of its portal")
+        return
+    console.print(table)
 
 
-def show_status(wanted: Sequence[str]) -> None:
-    """Print per feed when it was tried and landed, what is newest, and how it is doing."""
-    from assets.warehouse.summary import feed_status
-    from orchestration.recorded import feed_records
+def show_status(wanted: Sequence[str], *, is_all: bool) -> None:
+    """Print how each feed is doing, and under the table what is wrong and what to do.
+
+    Args:
+        wanted: Ids of cities; none means those in use.
+        is_all: Without names, every declared city.
+    """
+    from orchestration.feed_state import feed_states
 
     settings = load_settings()
-    cities = chosen(settings, wanted)
-    published = settings.lake.published_warehouse
-    built = {(one.city, one.feed): one for one in feed_status(published)} if published.exists() else {}
-    table = named_table("feed", "verdict")
-    table.add_column("rows", justify="right")
-    table.add_column("quarantined", justify="right")
-    # What matters least comes last: a narrow terminal cuts it.
-    for column in ("newest record", "last success", "last attempt"):
-        table.add_column(column, min_width=len("2026-01-02"))
-    for record in feed_records(settings.lake, cities):
-        state = built.get((record.feed.city, record.feed.id))
-        said = verdict(record, state)
-        table.add_row(
-            f"{record.feed.city}/{record.feed.id}",
-            f"[red]{said}[/]" if said in BAD_VERDICTS else said,
-            f"{record.rows_raw:,}",
-            f"{state.rows_quarantined if state else record.quarantined.total():,}",
-            minute(state.newest_event_at if state else None),
-            minute(record.last_success),
-            minute(record.last_attempt),
+    console = make_console()
+    cities = chosen(settings, wanted, only_in_use=not is_all)
+    if not cities:
+        console.print(
+            "no city is in use; `citysignal run --city simulated` begins with one, "
+            "`citysignal status --all` shows every declared feed",
+            soft_wrap=True,
         )
-    make_console().print(table)
-
-
-def verdict(record: "FeedRecord", state: "FeedStatus | None") -> str:
-    """Return how a feed is doing: what its receipts say of the last attempt, else what the warehouse says."""
-    if record.last_success is None:
-        return "never landed" if record.last_attempt else "never tried"
-    outcomes = {one.outcome for one in record.latest.values()}
-    for outcome in ("failed", "blocked"):
-        if outcome in outcomes:
-            return outcome
-    return state.verdict if state else "not built yet"
+        return
+    table = named_table("feed", "verdict")
+    for column in ("since", "last success", "newest record"):
+        table.add_column(column, min_width=len("2026-01-02"))
+    for column in ("rows", "missing", "quarantined"):
+        table.add_column(column, justify="right")
+    states = feed_states(settings.lake, cities)
+    for state in states:
+        style = "red" if state.verdict in BAD_VERDICTS else None
+        table.add_row(
+            state.name,
+            f"[{style}]{state.verdict}[/]" if style else state.verdict,
+            minute(state.since),
+            minute(state.last_success),
+            minute(state.newest_record),
+            f"{state.rows:,}",
+            f"{state.rows_missing:,}",
+            f"{state.rows_quarantined:,}",
+        )
+    console.print(table)
+    for state in states:
+        if state.verdict not in GOOD_VERDICTS:
+            console.print(state.line, markup=False, soft_wrap=True)
 
 
 def minute(moment: datetime | None) -> str:

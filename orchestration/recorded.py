@@ -8,9 +8,7 @@ from datetime import datetime
 from assets.ingest.feed import City, Feed
 from assets.ingest.lake import Lake
 from assets.ingest.receipts import Delivery, read_receipts
-
-#: Outcomes after which the raw rows are those of the delivery.
-ARRIVED = ("landed", "unchanged")
+from assets.ingest.trouble import ARRIVED, Trouble, troubles
 
 
 @dataclass
@@ -21,7 +19,8 @@ class FeedRecord:
         last_attempt: When landing last tried, UTC without a zone.
         last_success: When a part last arrived, UTC without a zone.
         latest: The last attempt at each part.
-        in_use: The last delivery of each part that arrived; the raw rows are theirs.
+        in_use: The last delivery of each part that arrived.
+        troubles: What is wrong with its parts, the worst first.
     """
 
     feed: Feed
@@ -29,6 +28,7 @@ class FeedRecord:
     last_success: datetime | None = None
     latest: dict[str, Delivery] = field(default_factory=dict)
     in_use: dict[str, Delivery] = field(default_factory=dict)
+    troubles: list[Trouble] = field(default_factory=list)
 
     @property
     def rows_in_file(self) -> int:
@@ -37,8 +37,23 @@ class FeedRecord:
 
     @property
     def rows_raw(self) -> int:
-        """Raw rows of these."""
+        """Raw rows of these: what was new or had changed."""
         return sum(one.rows_raw for one in self.in_use.values())
+
+    @property
+    def rows_unchanged(self) -> int:
+        """Records of these that were known as they are."""
+        return sum(one.rows_unchanged for one in self.in_use.values())
+
+    @property
+    def rows_known(self) -> int:
+        """Rows that the feed has now, as far as its parts were read."""
+        return sum(one.rows_known for one in self.in_use.values())
+
+    @property
+    def rows_missing(self) -> int:
+        """Rows that these found gone."""
+        return sum(one.rows_missing for one in self.in_use.values())
 
     @property
     def distinct_keys(self) -> int:
@@ -59,7 +74,9 @@ def feed_records(lake: Lake, cities: Sequence[City]) -> list[FeedRecord]:
 def feed_record(lake: Lake, feed: Feed) -> FeedRecord:
     """Return a feed with what its receipts say."""
     record = FeedRecord(feed)
-    for receipt in read_receipts(lake.landing(feed.city, feed.id)):
+    receipts = read_receipts(lake.landing(feed.city, feed.id))
+    record.troubles = troubles(receipts, [part.id for part in feed.parts])
+    for receipt in receipts:
         record.last_attempt = receipt.attempted_at
         record.latest[receipt.part] = receipt
         if receipt.outcome in ARRIVED:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from assets.ingest.receipts import Delivery
+from assets.ingest.trouble import ARRIVED
 from orchestration.console import make_console, named_table
 from orchestration.declared_cities import load_declared
-from orchestration.recorded import ARRIVED, feed_record
+from orchestration.recorded import feed_record
 from orchestration.settings import load_settings
 from orchestration.usage import UsageError, pick
 
@@ -26,7 +27,7 @@ def replay_stored(city_id: str, feed_id: str, *, only_quarantined: bool) -> int:
         UsageError: City or feed is not declared, or the feed has never been fetched.
     """
     from assets.ingest.landing import replay_feed
-    from orchestration.run_job import held
+    from orchestration.run_job import alone
 
     settings = load_settings()
     console = make_console()
@@ -41,7 +42,7 @@ def replay_stored(city_id: str, feed_id: str, *, only_quarantined: bool) -> int:
     if only_quarantined and not sum(before.values()):
         console.print(f"no row of {city.id}/{feed.id} is quarantined")
         return 0
-    with held(settings), console.status(f"reading the stored deliveries of {city.id}/{feed.id}"):
+    with alone(settings), console.status(f"reading the stored deliveries of {city.id}/{feed.id}"):
         deliveries = replay_feed(settings.lake, city, feed, now=settings.clock.now())
     table = named_table("part", "outcome", title=f"{city.id}/{feed.id}")
     for column in ("rows in file", "raw", "quarantined", "quarantined before"):

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from assets.ingest.declaration_text import DeclarationError
 from assets.ingest.feed import City
+from assets.ingest.lake import Lake
 from orchestration import interruption
 from orchestration.console import make_console
 from orchestration.declared_cities import Declared, load_declared
 from orchestration.settings import Settings, load_settings
+from orchestration.simulated_portals import located, portals_for
 from orchestration.usage import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def run_pipeline(wanted: Sequence[str], select: str | None, *, full: bool, debug
     """Run the pipeline for some cities and say what came of it.
 
     Args:
-        wanted: Ids of cities; none means every city that is not simulated.
+        wanted: Ids of cities; none means every city in use that is not simulated.
         select: Dagster selection that narrows the assets, or None.
         full: Read every stored delivery again and rebuild every table.
         debug: Let Dagster print its log.
@@ -36,22 +37,19 @@ def run_pipeline(wanted: Sequence[str], select: str | None, *, full: bool, debug
     console = make_console()
     settings = load_settings()
     declared = load_declared(settings)
-    cities = choose(wanted, declared)
+    cities = choose(wanted, declared, settings.lake)
     declared.warn()
 
     from orchestration.instance import prepare_dagster_home
     from orchestration.run_job import held
 
     prepare_dagster_home(settings)
-    with held(settings):
-        for city in cities:
-            if city.is_simulated:
-                ensure_portal(settings, console)
+    with held(settings), portals_for(cities, settings, console) as address:
+        known = located(declared.cities, address)
+        cities = [known[city.id] for city in cities]
         if full:
             replay_all(settings, cities, console)
-        report = run_assets(
-            settings, cities, declared.cities, select, full=full, debug=debug, console=console
-        )
+        report = run_assets(settings, cities, known, select, full=full, debug=debug, console=console)
 
     if report.was_interrupted:
         raise KeyboardInterrupt
@@ -59,42 +57,43 @@ def run_pipeline(wanted: Sequence[str], select: str | None, *, full: bool, debug
     from orchestration.run_summary import show_summary
 
     show_summary(settings, cities, report, console)
-    # Without names every city is meant, so one that had to be left out is not done.
-    is_whole = bool(wanted) or not declared.broken
+    # Without names every city in use is meant, so one that had to be left out is not done.
+    is_whole = bool(wanted) or not any(settings.lake.is_in_use(city) for city in declared.broken)
     is_good = report.succeeded and not any(check.is_error for check in report.failed_checks)
     return 0 if is_good and is_whole else 1
 
 
-def choose(wanted: Sequence[str], declared: Declared) -> list[City]:
-    """Return the cities to run.
+def choose(wanted: Sequence[str], declared: Declared, lake: Lake) -> list[City]:
+    """Return the cities to run: those named, else the real ones in use.
 
     Raises:
         DeclarationError: A city that is to run is declared wrongly, and no other is left to run.
-        UsageError: A city is not declared, or none was named and there is no real one.
+        UsageError: A city is not declared, or none was named and none is in use.
     """
     if wanted:
         return declared.pick(wanted)
     real = [city for city in declared.cities.values() if not city.is_simulated]
-    if not real and declared.broken:
+    used = [city for city in real if lake.is_in_use(city.id)]
+    if used:
+        return used
+    # Shipped cities are in order; one that is not is being declared right now, and meant.
+    if declared.broken:
         raise DeclarationError([problem for found in declared.broken.values() for problem in found])
     if not real:
         raise UsageError(
-            "no real city is declared; try `citysignal run --city simulated`, "
+            "no real city is in use and none is declared; try `citysignal run --city simulated`, "
             "or set CITYSIGNAL_CITIES to a folder that holds <city>/_city.yaml"
         )
-    return real
+    raise UsageError(
+        f"no real city is in use; begin with one, like `citysignal run --city {example_of(real)}`; "
+        f"declared: {', '.join(sorted(city.id for city in real))}"
+    )
 
 
-def ensure_portal(settings: Settings, console: Console) -> None:
-    """Generate the simulated city's portal files where there are none."""
-    from assets.simulate.city import MARKER, simulate
-
-    folder = settings.simulated
-    if (folder / MARKER).exists():
-        return
-    with console.status("generating the simulated city") as shown:
-        simulate(folder, progress=lambda text, share: shown.update(f"simulated city: {text} ({share:.0%})"))
-    console.print(f"  [green]✓[/] simulated city  [dim]{escape(str(folder))}[/]", soft_wrap=True)
+def example_of(cities: Sequence[City]) -> str:
+    """Return the city to name in an example."""
+    ids = [city.id for city in cities]
+    return "chicago" if "chicago" in ids else ids[0]
 
 
 def replay_all(settings: Settings, cities: Sequence[City], console: Console) -> None:

@@ -11,9 +11,10 @@ from rich.table import Table
 from assets.ingest.contracts import EVENT_KINDS
 from assets.ingest.feed import City
 from assets.ingest.raw_tables import DELIVERY_CHECK, GATE_CHECKS
+from assets.ingest.trouble import ARRIVED
 from assets.warehouse.summary import Finding, WarehouseSummary, summarise
 from orchestration.console import named_table
-from orchestration.recorded import ARRIVED, FeedRecord, feed_records
+from orchestration.recorded import FeedRecord, feed_records
 from orchestration.run_job import RunReport
 from orchestration.run_progress import said
 from orchestration.settings import Settings
@@ -27,7 +28,7 @@ def show_summary(settings: Settings, cities: Sequence[City], report: RunReport, 
     console.print(feed_table(records, summary))
     if summary and summary.findings:
         show_findings(summary.findings, console)
-    for line in [*check_lines(report), *never_landed_lines(records)]:
+    for line in [*check_lines(report), *never_landed_lines(records, report)]:
         console.print(line, soft_wrap=True)
     for step, message in report.failures:
         console.print(f"[red]{escape(said(step))} failed:[/] {escape(message)}", soft_wrap=True)
@@ -38,7 +39,7 @@ def show_summary(settings: Settings, cities: Sequence[City], report: RunReport, 
 
 
 def feed_table(records: Sequence[FeedRecord], summary: WarehouseSummary | None) -> Table:
-    """Return the table of feeds: rows in the files = raw rows + rows quarantined at ingest.
+    """Return the table of feeds: rows in the files = raw rows + rows unchanged + rows quarantined at ingest.
 
     Where the warehouse is built, keys are distinct over all parts and the reasons of staging are told too.
     """
@@ -48,7 +49,7 @@ def feed_table(records: Sequence[FeedRecord], summary: WarehouseSummary | None) 
         if one.stage != "ingest":
             staged[one.city, one.feed].append(f"{one.reason} {one.n_rows:,}")
     table = named_table("feed", "kind", title="Feeds")
-    for column in ("rows in file", "raw", "quarantined", "in staging", "keys", "events"):
+    for column in ("rows in file", "raw", "unchanged", "quarantined", "in staging", "keys", "events"):
         table.add_column(column, justify="right")
     table.add_column("quarantined because")
     for record in records:
@@ -60,6 +61,7 @@ def feed_table(records: Sequence[FeedRecord], summary: WarehouseSummary | None) 
             record.feed.kind,
             f"{record.rows_in_file:,}",
             f"{record.rows_raw:,}",
+            f"{record.rows_unchanged:,}",
             f"{record.quarantined.total():,}",
             f"{rows.rows_quarantined_by_staging:,}" if rows else "",
             f"{rows.distinct_keys if rows else record.distinct_keys:,}",
@@ -123,12 +125,13 @@ def check_lines(report: RunReport) -> list[str]:
     return lines
 
 
-def never_landed_lines(records: Sequence[FeedRecord]) -> list[str]:
-    """Return one line for each part that has never landed; what landed before stands in for the others."""
+def never_landed_lines(records: Sequence[FeedRecord], report: RunReport) -> list[str]:
+    """Return one line for each part that has never landed and of which no failed check of the run speaks."""
+    told = {check.asset for check in report.failed_checks}
     return [
         f"  [red]never landed[/] {escape(attempt.message)}"
         for record in records
-        if record.last_success is None
+        if record.last_success is None and ("raw", record.feed.city, record.feed.id) not in told
         for attempt in record.latest.values()
         if attempt.outcome not in ARRIVED
     ]

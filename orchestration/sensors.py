@@ -1,4 +1,7 @@
-"""What starts a run or an alert besides the clock: changed files, failed runs, refused deliveries."""
+"""What starts a run or an alert besides the clock: changed files, failed runs, refused deliveries.
+
+What looks at portals every few seconds is `fast_lane.py`.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,7 +11,9 @@ from typing import Any
 import dagster as dg
 
 from assets.ingest.feed import City, Feed
+from assets.ingest.lake import Lake
 from orchestration.alerts import send_alert
+from orchestration.fast_lane import fast_lane_sensors
 from orchestration.jobs import PIPELINE, ingest_keys
 from orchestration.settings import Settings
 
@@ -27,17 +32,20 @@ def build_sensors(
         shared: The assets that are built from feeds, whichever feeds changed.
     """
     return [
-        changed_files_sensor(cities, shared),
+        changed_files_sensor(cities, shared, settings.lake),
+        *fast_lane_sensors(cities, settings.lake, settings.clock),
         run_failure_alert(settings),
         refused_delivery_alert(settings),
     ]
 
 
-def changed_files_sensor(cities: Mapping[str, City], shared: frozenset[dg.AssetKey]) -> dg.SensorDefinition:
-    """Return the sensor that refreshes feeds whose local files are new or changed.
+def changed_files_sensor(
+    cities: Mapping[str, City], shared: frozenset[dg.AssetKey], lake: Lake
+) -> dg.SensorDefinition:
+    """Return the sensor that refreshes feeds of cities in use whose local files are new or changed.
 
     Its first tick notes what is there. A file counts once two ticks in a row see the same size and time, so
-    that one still being copied is left alone. The simulated city has no portal that changes.
+    that one still being copied is left alone. The simulated city's files do not change.
     """
     watched = {
         f"{feed.city}/{feed.id}/{part.id}": (feed, Path(part.source))
@@ -64,9 +72,10 @@ def changed_files_sensor(cities: Mapping[str, City], shared: frozenset[dg.AssetK
         settled = settled_changes(cursor["known"], cursor["seen"], now)
         known = {**{name: stamp for name, stamp in cursor["known"].items() if name in now}, **settled}
         context.update_cursor(json.dumps({"known": known, "seen": now}, sort_keys=True))
-        if not settled:
-            return dg.SkipReason("No file is new or changed, or it is still being written.")
-        feeds = list({(feed.city, feed.id): feed for feed in (watched[name][0] for name in settled)}.values())
+        changed = [watched[name][0] for name in settled if lake.is_in_use(watched[name][0].city)]
+        if not changed:
+            return dg.SkipReason("No file of a city in use is new or changed, or it is still being written.")
+        feeds = list({(feed.city, feed.id): feed for feed in changed}.values())
         return dg.SensorResult(run_requests=[request(feeds, settled, shared)])
 
     return changed_files

@@ -5,11 +5,12 @@ What Dagster makes of the settings belongs in `resources.py`, the run history's 
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from assets.ingest.clock import Clock
 from assets.ingest.lake import Lake
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DBT_PROJECT = REPOSITORY / "dbt_project"
+#: Names the address of the simulated city's portals in declarations, and of a server that already runs.
+PORTAL_VARIABLE = "CITYSIGNAL_SIMULATED_PORTAL"
+#: Stands for that address where no server runs; the domain is reserved, so nobody can ever answer there.
+NO_PORTAL = "http://simulated-portal.invalid"
 
 
 class SettingsError(Exception):
@@ -58,6 +63,16 @@ class Settings:
         """The clock of every run of this deployment."""
         return Clock(self.fixed_now)
 
+    @property
+    def portal(self) -> str | None:
+        """The address of the simulated city's portals, or None where no server is known to run."""
+        address = self.variables[PORTAL_VARIABLE]
+        return None if address == NO_PORTAL else address
+
+    def with_portal(self, address: str) -> "Settings":
+        """Return the same settings with the simulated city's portals at an address."""
+        return replace(self, variables={**self.variables, PORTAL_VARIABLE: address})
+
 
 def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings.
@@ -81,8 +96,12 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     return Settings(
         home=home,
         city_folders=(BUILT_IN, *extra),
-        variables={"CITYSIGNAL_HOME": str(home), "CITYSIGNAL_REAL_DATA": str(real_data)},
-        fixed_now=instant(environment.get("CITYSIGNAL_CLOCK")),
+        variables={
+            "CITYSIGNAL_HOME": str(home),
+            "CITYSIGNAL_REAL_DATA": str(real_data),
+            PORTAL_VARIABLE: portal_address(environment.get(PORTAL_VARIABLE)),
+        },
+        fixed_now=instant(environment.get("CITYSIGNAL_CLOCK"), "CITYSIGNAL_CLOCK"),
         webhook=environment.get("CITYSIGNAL_WEBHOOK") or None,
     )
 
@@ -109,15 +128,33 @@ def absolute(path: str) -> Path:
     return (REPOSITORY / Path(path).expanduser()).resolve()
 
 
-def instant(text: str | None) -> datetime | None:
-    """Return an ISO time as an aware UTC instant; a time without a zone is UTC."""
+def portal_address(text: str | None) -> str:
+    """Return the address of a server of simulated portals, without a slash at its end."""
+    if not text:
+        return NO_PORTAL
+    parts = urlsplit(text)
+    if parts.scheme != "http" or not parts.hostname or parts.query or parts.fragment:
+        raise SettingsError(
+            f"{PORTAL_VARIABLE}: {text!r} is no http address; write it like http://127.0.0.1:8311, "
+            "as `citysignal portals` prints it"
+        )
+    return text.rstrip("/")
+
+
+def instant(text: str | None, said_in: str) -> datetime | None:
+    """Return an ISO time as an aware UTC instant; a time without a zone is UTC.
+
+    Args:
+        text: The time, or nothing.
+        said_in: The variable or option that holds it, for the error.
+    """
     if not text:
         return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise SettingsError(
-            f"CITYSIGNAL_CLOCK: {text!r} is no ISO time; write it like 2026-01-02T06:00:00+00:00"
+            f"{said_in}: {text!r} is no ISO time; write it like 2026-01-02T06:00:00+00:00"
         ) from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 

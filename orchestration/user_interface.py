@@ -1,4 +1,4 @@
-"""Starts Dagster's web server and daemon over the state of a home and ends both together."""
+"""Starts Dagster's web server and daemon over a home, and the simulated portals, and ends all of them."""
 
 import os
 import signal
@@ -6,8 +6,12 @@ import subprocess
 import sys
 import time
 
+from assets.ingest.feed import City
+from orchestration.console import make_console
+from orchestration.declared_cities import load_declared
 from orchestration.instance import prepare_dagster_home, release_dead_runs
 from orchestration.settings import REPOSITORY, Settings
+from orchestration.simulated_portals import portals_for
 
 GRACE_SECONDS = 10
 
@@ -22,6 +26,24 @@ def serve(settings: Settings, host: str, port: int) -> int:
     """
     prepare_dagster_home(settings)
     free_what_the_dead_hold()
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        # What Dagster starts inherits the address of the portals through the environment.
+        with portals_for(portals_wanted(settings), settings, make_console()):
+            return run_dagster(settings, host, port)
+    except KeyboardInterrupt:
+        return 0
+
+
+def portals_wanted(settings: Settings) -> list[City]:
+    """Return the simulated city where it is in use, or nothing is; real cities do not need it."""
+    cities = load_declared(settings).cities.values()
+    used = [city for city in cities if settings.lake.is_in_use(city.id)]
+    return [city for city in used or cities if city.is_simulated]
+
+
+def run_dagster(settings: Settings, host: str, port: int) -> int:
+    """Run `dagster dev` until it ends or a KeyboardInterrupt ends it and all it started."""
     os.environ["CITYSIGNAL_HOME"] = str(settings.home)
     command = [
         sys.executable, "-W", "ignore", "-m", "dagster", "dev",
@@ -29,11 +51,8 @@ def serve(settings: Settings, host: str, port: int) -> int:
         "--host", host, "--port", str(port), "--log-level", "warning",
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)  # noqa: S603
-    signal.signal(signal.SIGTERM, stop)
     try:
         return process.wait()
-    except KeyboardInterrupt:
-        return 0
     finally:
         end_group(process)
 

@@ -1,11 +1,14 @@
 """A small declared city and settings in a temporary home; no test here lands or builds anything."""
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
+from assets.ingest.receipts import Delivery, write_receipt
 from orchestration.settings import Settings, load_settings
 
 CITY = """\
@@ -24,9 +27,9 @@ landing_page: https://example.org/{city}
 licence: CC0-1.0
 owner_agency: Streets & San
 cadence: {cadence}
-portal: files
+portal: {portal}
 parts:
-  - {{id: all, source: ../../files/{city}.csv, format: csv}}
+  - {{id: all, source: "{source}", format: {format}}}
 columns:
   source_id: id
   x: lon
@@ -49,11 +52,18 @@ def declare(tmp_path: Path) -> Callable[..., Path]:
         cadence: str = "daily",
         feed: str = "requests",
         kind: str = "service_request",
+        portal: str = "files",
+        source: str | None = None,
+        is_simulated: bool = False,
     ) -> Path:
         folder = tmp_path / "cities" / city
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "_city.yaml").write_text(CITY.format(zone=zone), encoding="utf-8")
-        text = FEED.format(city=city, cadence=cadence, kind=kind) + MEANING[kind]
+        simulated = "is_simulated: true\n" if is_simulated else ""
+        (folder / "_city.yaml").write_text(CITY.format(zone=zone) + simulated, encoding="utf-8")
+        said = {"city": city, "cadence": cadence, "kind": kind, "portal": portal}
+        said["source"] = source or f"../../files/{city}.csv"
+        said["format"] = "csv" if portal == "files" else "json"
+        text = FEED.format(**said) + MEANING[kind]
         (folder / f"{feed}.yaml").write_text(text, encoding="utf-8")
         return folder.parent
 
@@ -71,6 +81,39 @@ def settings(tmp_path: Path) -> Settings:
             "CITYSIGNAL_CLOCK": "2026-01-02T06:00:00Z",
         }
     )
+
+
+@pytest.fixture
+def use(settings: Settings) -> Callable[[str], None]:
+    """Return a function that puts a city into use, as its first fetch does."""
+    return lambda city: settings.lake.landing(city, "requests").mkdir(parents=True, exist_ok=True)
+
+
+@pytest.fixture
+def receipt(settings: Settings) -> Callable[..., Delivery]:
+    """Return a function that writes the receipt of one attempt at tinyville/requests, part `all`."""
+
+    def write(day: int, outcome: str = "landed", **said: Any) -> Delivery:
+        at = datetime(2025, 12, day, 6)  # noqa: DTZ001  receipts hold UTC without a zone
+        part = said.pop("part", "all")
+        delivery = Delivery(
+            city="tinyville",
+            feed="requests",
+            part=part,
+            kind="service_request",
+            fetch_id=f"{at:%Y%m%dT%H%M%SZ}-{part}-0",
+            outcome=outcome,
+            action=said.pop("action", "fetch"),
+            source="https://data.example.org/requests",
+            attempted_at=at,
+            **said,
+        )
+        folder = settings.lake.landing("tinyville", "requests") / delivery.fetch_id
+        folder.mkdir(parents=True)
+        write_receipt(delivery, folder)
+        return delivery
+
+    return write
 
 
 @pytest.fixture

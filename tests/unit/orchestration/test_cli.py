@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from orchestration.cli import app
 from orchestration.settings import REPOSITORY
 
-COMMANDS = ("run", "status", "cities", "feeds", "check", "replay", "ui")
+COMMANDS = ("run", "status", "cities", "feeds", "check", "replay", "backfill", "portals", "ui")
 
 
 @pytest.fixture
@@ -62,19 +62,93 @@ def test_feeds_tells_publisher_and_licence(citysignal, declare):
     assert "simulated" not in result.stdout
 
 
+def test_feeds_tells_portal_and_whether_it_was_verified(citysignal, declare):
+    folder = declare("tinyville", portal="socrata", source="https://data.example.org/resource/abcd-1234")
+    declare("tinyville", feed="calls")
+    guess = folder / "tinyville" / "requests.yaml"
+    guess.write_text(guess.read_text() + "verified: false\n")
+    rows = {
+        line.split("│")[1].strip(): [cell.strip() for cell in line.strip("│").split("│")][-2:]
+        for line in citysignal("feeds", "--city", "tinyville").stdout.splitlines()
+        if line.startswith("│")
+    }
+    assert rows == {"tinyville/requests": ["socrata", "no"], "tinyville/calls": ["files", "yes"]}
+    unverified = citysignal("feeds", "--city", "tinyville", "--unverified").stdout
+    assert "tinyville/requests" in unverified
+    assert "tinyville/calls" not in unverified
+    guess.write_text(guess.read_text().replace("verified: false\n", ""))
+    assert "every declared feed was verified" in citysignal("feeds", "-c", "tinyville", "--unverified").stdout
+
+
 def test_status_of_a_feed_that_was_never_tried(citysignal, declare):
     declare("tinyville")
     result = citysignal("status", "-c", "tinyville")
     assert result.exit_code == 0
     assert "never tried" in result.stdout
+    assert "tinyville/requests was never tried -> `citysignal run --city tinyville`" in result.stdout
+
+
+def test_status_is_of_the_cities_in_use_and_with_all_of_every_city(citysignal, declare, use):
+    declare("tinyville")
+    declare("portlet")
+    result = citysignal("status")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("no city is in use; `citysignal run --city simulated` begins with one")
+    use("portlet")
+    used, every = citysignal("status").stdout, citysignal("status", "--all").stdout
+    assert "portlet/requests" in used
+    assert "tinyville" not in used
+    assert all(name in every for name in ("portlet/requests", "tinyville/requests", "simulated/crimes"))
+
+
+def test_status_tells_since_when_why_and_what_to_do(citysignal, declare, receipt):
+    declare("tinyville")
+    receipt(1, rows_known=1234)
+    receipt(3, "failed", error_type="Unauthorised", message="example.org answered HTTP 403; renew the token")
+    result = citysignal("status")
+    assert result.exit_code == 0, result.output
+    [row] = [line for line in result.stdout.splitlines() if line.startswith("│ tinyville/requests")]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells == [
+        "tinyville/requests", "failing", "2025-12-03 06:00", "2025-12-01 06:00", "", "1,234", "0", "0"
+    ]  # fmt: skip
+    assert result.stdout.splitlines()[-1] == (
+        "tinyville/requests failing since 2025-12-03 (Unauthorised): example.org answered HTTP 403 "
+        "-> renew the token"
+    )
+
+
+def test_run_without_a_city_is_of_the_real_cities_in_use(citysignal, declare, use, settings):
+    from orchestration.declared_cities import load_declared
+    from orchestration.run_command import choose
+    from orchestration.settings import load_settings
+    from orchestration.usage import UsageError
+
+    declare("tinyville")
+    declare("portlet")
+    refused = citysignal("run")
+    assert refused.exit_code == 2
+    [line] = refused.stderr.splitlines()
+    assert line.startswith("citysignal: no real city is in use; begin with one, like `citysignal run --city ")
+    assert "portlet" in line
+    assert "tinyville" in line
+    for city in ("portlet", "simulated"):
+        use(city)
+    declared = load_declared(load_settings())
+    assert [city.id for city in choose([], declared, settings.lake)] == ["portlet"]
+    assert [city.id for city in choose(["simulated"], declared, settings.lake)] == ["simulated"]
+    settings.lake.landing("portlet", "any").parent.joinpath("requests").rmdir()
+    settings.lake.landing("portlet", "any").parent.rmdir()
+    with pytest.raises(UsageError, match="no real city is in use"):
+        choose([], declared, settings.lake)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run"], "no real city is declared; try `citysignal run --city simulated`"),
+        (["run"], "no real city is in use"),
         (["run", "--city", "simulatd"], "no city 'simulatd' is declared; did you mean simulated?"),
-        (["feeds", "--city", "zzz"], "no city 'zzz' is declared; declared: simulated"),
+        (["feeds", "--city", "zzz"], "no city 'zzz' is declared; declared: "),
         (["replay", "simulated", "crime"], "no feed of simulated 'crime' is declared; did you mean crimes?"),
         (["replay", "simulated", "crimes"], "simulated/crimes has never been fetched"),
     ],
@@ -106,7 +180,7 @@ def test_a_wrong_city_is_left_out_and_the_others_are_served(citysignal, declare)
     folder = declare("tinyville")
     declare("portlet")
     (folder / "tinyville" / "requests.yaml").write_text("title: 1\ncadense: daily\n")
-    for command in (["cities"], ["feeds"], ["status"], ["feeds", "-c", "portlet"]):
+    for command in (["cities"], ["feeds"], ["status", "--all"], ["feeds", "-c", "portlet"]):
         result = citysignal(*command)
         assert result.exit_code == 0, result.output
         assert "portlet" in result.stdout
@@ -141,10 +215,11 @@ def test_a_home_that_cannot_be_written_is_one_line(citysignal, monkeypatch, tmp_
 @pytest.mark.parametrize("columns", ["80", "120"])
 def test_what_a_line_is_about_is_told_at_any_width(citysignal, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
-    for command in ("status", "feeds"):
-        result = citysignal(command)
+    for command in (["status", "--all"], ["feeds"]):
+        result = citysignal(*command)
         assert "simulated/senior_facilities" in result.stdout
-        assert all(len(line) <= int(columns) for line in result.stdout.splitlines())
+        table = [line for line in result.stdout.splitlines() if "was never tried" not in line]
+        assert [line for line in table if len(line) > int(columns)] == []
 
 
 def test_a_ctrl_c_that_a_library_turned_into_an_error_is_one_line(citysignal, monkeypatch):

@@ -69,6 +69,7 @@ def test_a_kinds_source_is_every_feed_of_that_kind(declare):
     expected = [key("raw", "portlet", "calls"), key("raw", "tinyville", "requests"), key("lake", "declared")]
     assert sorted(translator.writers("raw", "service_request")) == sorted(expected)
     assert sorted(translator.writers("quarantine", "quarantined_service_request")) == sorted(expected)
+    assert sorted(translator.writers("absences", "absent_service_request")) == sorted(expected)
     assert translator.writers("raw", "crime") == [key("lake", "declared")]
     assert translator.writers("correlations", "estimates") == [key("correlation", "estimates")]
 
@@ -134,8 +135,32 @@ def test_jobs_take_a_city_or_everything(definitions, graph):
     assert everything == set(graph.get_all_asset_keys())
 
 
+def test_fast_lane_and_backfill_have_jobs_where_a_portal_can_be_asked(declare, parsed_home, tmp_path):
+    source = "https://data.example.org/open311/v2"
+    declare("tinyville", cadence="hourly", portal="open311", source=source)
+    declare("tinyville", feed="hydrants", kind="asset", cadence="yearly")
+    settings = load_settings(
+        {"CITYSIGNAL_HOME": str(parsed_home), "CITYSIGNAL_CITIES": str(tmp_path / "cities")}
+    )
+    definitions = declared_definitions(settings)
+    dg.Definitions.validate_loadable(definitions)
+    fast = definitions.resolve_job_def("fast_lane")
+    assert key("raw", "tinyville", "requests") in fast.asset_layer.selected_asset_keys
+    assert all(one.path[0] == "raw" for one in fast.asset_layer.selected_asset_keys)
+    assert fast.tags["dagster/priority"] == "1"
+    assert definitions.resolve_sensor_def("fast_lane").job_name == "fast_lane"
+    assert definitions.resolve_job_def("backfill_tinyville__requests").partitions_def is not None
+    with pytest.raises(dg.DagsterInvariantViolationError):
+        definitions.resolve_job_def("backfill_tinyville__hydrants")
+    pools = {
+        one.op.name: one.op.pool for one in definitions.resolve_asset_graph().assets_defs if one.is_executable
+    }
+    assert pools["raw__tinyville__requests"] == "portal_data.example.org"
+    assert pools["raw__tinyville__hydrants"] is None
+
+
 def test_schedule_leaves_the_feeds_of_other_rhythms_alone(definitions):
-    keys = definitions.resolve_job_def("refresh_daily_america_chicago").asset_layer.selected_asset_keys
+    keys = definitions.resolve_job_def("refresh_daily_tinyville").asset_layer.selected_asset_keys
     assert key("raw", "tinyville", "requests") in keys
     assert key("open_data", "release") in keys
     assert key("raw", "tinyville", "hydrants") not in keys

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import time
 
 import dagster as dg
 import pytest
 
+import orchestration.run_job
 from orchestration.run_job import BusyError, held, run_job, settle
 from orchestration.settings import REPOSITORY
 
@@ -102,6 +104,24 @@ def test_killed_holder_holds_nothing(settings, holder):
     holder.wait()
     with held(settings):
         pass
+
+
+def test_run_of_the_fast_lane_is_waited_for(settings, definitions, instance, monkeypatch):
+    job = definitions.resolve_job_def("everything")
+    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    monkeypatch.setattr(orchestration.run_job, "FAST_LANE", job.name)
+    monkeypatch.setattr(time, "sleep", lambda seconds: instance.report_run_canceled(run))
+    assert settle(settings, instance) == []
+    assert instance.get_run_by_id(run.run_id).is_finished
+
+
+def test_run_of_the_fast_lane_that_does_not_end_is_named(settings, definitions, instance, monkeypatch):
+    job = definitions.resolve_job_def("everything")
+    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    monkeypatch.setattr(orchestration.run_job, "FAST_LANE", job.name)
+    monkeypatch.setattr(orchestration.run_job, "FAST_RUN_SECONDS", 0.2)
+    with pytest.raises(BusyError, match=run.run_id):
+        settle(settings, instance)
 
 
 def test_run_of_the_ui_is_waited_for_by_name(settings, definitions, instance):

@@ -26,8 +26,8 @@ REQUESTS = dg.AssetKey(["raw", "tinyville", "requests"])
 class Watch:
     """The sensor over one file, ticked by hand."""
 
-    def __init__(self, declare, tmp_path):
-        self.sensor = changed_files_sensor(load_cities([declare("tinyville")], {}), SHARED)
+    def __init__(self, declare, tmp_path, lake):
+        self.sensor = changed_files_sensor(load_cities([declare("tinyville")], {}), SHARED, lake)
         self.file = tmp_path / "files" / "tinyville.csv"
         self.file.parent.mkdir()
         self.cursor = None
@@ -44,8 +44,9 @@ class Watch:
 
 
 @pytest.fixture
-def watch(declare, tmp_path):
-    return Watch(declare, tmp_path)
+def watch(declare, tmp_path, settings, use):
+    use("tinyville")
+    return Watch(declare, tmp_path, settings.lake)
 
 
 def test_what_is_there_at_first_is_only_noted(watch):
@@ -90,11 +91,23 @@ def test_same_size_with_another_time_is_a_change():
     assert settled_changes(after, after, after) == {}
 
 
-def test_files_of_a_simulated_city_start_nothing(declare, tmp_path):
-    folder = declare("tinyville")
-    city = folder / "tinyville" / "_city.yaml"
-    city.write_text(city.read_text() + "is_simulated: true\n")
-    sensor = changed_files_sensor(load_cities([folder], {}), SHARED)
+def test_files_of_a_city_that_is_not_in_use_start_nothing_and_neither_does_its_first_run(
+    declare, tmp_path, settings, use
+):
+    watch = Watch(declare, tmp_path, settings.lake)
+    watch.write("a", mtime=100)
+    assert [watch.tick() for _ in range(3)] == [[], [], []]
+    watch.write("ab", mtime=200)
+    assert [watch.tick() for _ in range(3)] == [[], [], []]
+    use("tinyville")
+    assert [watch.tick() for _ in range(3)] == [[], [], []], "the run that began its use has read the file"
+    watch.write("abc", mtime=300)
+    assert [len(watch.tick()) for _ in range(3)] == [0, 1, 0]
+
+
+def test_files_of_a_simulated_city_start_nothing(declare, tmp_path, settings):
+    folder = declare("tinyville", is_simulated=True)
+    sensor = changed_files_sensor(load_cities([folder], {}), SHARED, settings.lake)
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "tinyville.csv").write_text("a")
     context = dg.build_sensor_context()

@@ -14,6 +14,8 @@ def test_without_variables_everything_has_a_place():
     assert settings.city_folders == (BUILT_IN,)
     assert settings.variables["CITYSIGNAL_REAL_DATA"] == str((REPOSITORY / "../shared/data").resolve())
     assert settings.variables["CITYSIGNAL_HOME"] == str(settings.home)
+    assert settings.portal is None
+    assert settings.variables["CITYSIGNAL_SIMULATED_PORTAL"] == "http://simulated-portal.invalid"
     assert settings.fixed_now is None
     assert settings.webhook is None
 
@@ -48,6 +50,20 @@ def test_clock_is_one_instant_in_utc(text):
 def test_clock_that_is_no_time_is_named():
     with pytest.raises(SettingsError, match="CITYSIGNAL_CLOCK: 'noon'"):
         load_settings({"CITYSIGNAL_CLOCK": "noon"})
+
+
+def test_portals_that_run_already_are_taken_by_their_address():
+    settings = load_settings({"CITYSIGNAL_SIMULATED_PORTAL": "http://127.0.0.1:8311/"})
+    assert settings.portal == "http://127.0.0.1:8311"
+    assert load_settings({}).with_portal(settings.portal).variables == settings.variables
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8311", "https://127.0.0.1:8311", "http://", "http://a?x=1"])
+def test_portal_that_is_no_http_address_is_named(address):
+    with pytest.raises(
+        SettingsError, match=r"CITYSIGNAL_SIMULATED_PORTAL: .* as `citysignal portals` prints"
+    ):
+        load_settings({"CITYSIGNAL_SIMULATED_PORTAL": address})
 
 
 def test_wall_clock_moves():
