@@ -139,6 +139,7 @@ class Fault:
         name: Of the file, below the folder or the server's root.
         good: The bytes of the first delivery.
         bad: Those of the second; nothing takes the file away.
+        error_type: What kind of fault it is.
         says: Parts of the line, remedy last.
         status: What the server answers the second time; none for a file on disk.
         announced: The length that the server announces the second time, else the true one.
@@ -147,9 +148,15 @@ class Fault:
     name: str
     good: bytes
     bad: bytes | None
+    error_type: str
     says: tuple[str, str]
     status: int | None = None
     announced: int | None = None
+
+    @property
+    def state(self) -> str:
+        """Whether it was refused for what it holds, or could not be had or read at all."""
+        return "blocked" if self.error_type in ("GateFailed", "MissingColumns") else "failing"
 
 
 FAULTS = {
@@ -157,57 +164,85 @@ FAULTS = {
         "cut_gzip.csv.gz",
         gzip.compress(GOOD),
         gzip.compress(GOOD)[:-40],
+        "TruncatedFile",
         ("is cut or damaged", "fetch it again"),
     ),
-    "empty": Fault("empty.csv", GOOD, b"", (": is empty (0 bytes)", "ask the publisher")),
-    "web_page": Fault("web_page.csv", GOOD, PAGE, ("is a web page, not csv", "open the address")),
+    "empty": Fault("empty.csv", GOOD, b"", "EmptyFile", (": is empty (0 bytes)", "ask the publisher")),
+    "web_page": Fault(
+        "web_page.csv", GOOD, PAGE, "HtmlInsteadOfData", ("is a web page, not csv", "open the address")
+    ),
     "other_feed": Fault(
         "other_feed.csv",
         GOOD,
         b"stop,route\n1,36\n2,151\n",
+        "MissingColumns",
         ("it has stop, route", "correct `source` or `columns`"),
     ),
     "header_only": Fault(
         "header_only.csv",
         GOOD,
         GOOD.splitlines(keepends=True)[0],
-        ("rows is 0, expected >= 1", "fetch again"),
+        "GateFailed",
+        ("rows of the part is 0, expected >= 1", "fetch again"),
     ),
     "half_gone": Fault(
         "half_gone.csv",
         GOOD,
         as_csv(records(ROWS // 2 - 1)),
-        ("rows (40 in the delivery before) is 19, expected >= 20", "ask the publisher"),
+        "GateFailed",
+        ("rows of the part (40 known before) is 19, expected >= 20", "ask the publisher"),
     ),
     "sly_zip": Fault(
         "sly_zip.csv.zip",
         zipped("a.csv", GOOD),
         zipped("../a.csv", GOOD),
+        "UnsafeZip",
         ("'../a.csv' points out", "clean one"),
     ),
     "keyless": Fault(
         "keyless.csv",
         GOOD,
         as_csv([row | {"number": ""} for row in records()]),
+        "GateFailed",
         ("share of rows without source_id is 1", "map `source_id`"),
     ),
-    "gone": Fault("gone.csv", GOOD, None, (": is not there", "put the file there")),
+    "gone": Fault("gone.csv", GOOD, None, "SourceMissing", (": is not there", "put the file there")),
     "cut_parquet": Fault(
         "cut_parquet.parquet",
         as_parquet(records()),
         as_parquet(records())[:-100],
-        ("cut_parquet.parquet", ";"),
+        "WrongFormat",
+        ("is no whole Parquet file", "fetch it again"),
     ),
-    "cut_lines": Fault("cut_lines.jsonl", LINES, LINES[: len(LINES) // 3], ("cut_lines.jsonl", ";")),
-    "wards": Fault("wards.geojson", wards(), wards()[:-20], ("wards.geojson", ";")),
-    "web_404": Fault("web_404.csv", GOOD, b"no", ("answered HTTP 404", "check the address"), status=404),
-    "web_500": Fault("web_500.csv", GOOD, b"oh", ("(HTTP 500)", "then run again"), status=500),
-    "web_login": Fault("web_login.csv", GOOD, PAGE, ("is a web page", "open the address"), status=200),
+    "cut_lines": Fault(
+        "cut_lines.jsonl",
+        LINES,
+        LINES[: len(LINES) // 3],
+        "GateFailed",
+        ("rows of the part (40 known before) is 14, expected >= 20", "ask the publisher"),
+    ),
+    "wards": Fault(
+        "wards.geojson",
+        wards(),
+        wards()[:-20],
+        "BrokenJson",
+        ("the JSON ends early or is broken", "fetch again"),
+    ),
+    "web_404": Fault(
+        "web_404.csv", GOOD, b"no", "DatasetGone", ("answered HTTP 404", "look for its successor"), status=404
+    ),
+    "web_500": Fault(
+        "web_500.csv", GOOD, b"oh", "SourceUnreachable", ("(HTTP 500)", "then run again"), status=500
+    ),
+    "web_login": Fault(
+        "web_login.csv", GOOD, PAGE, "HtmlInsteadOfData", ("is a web page", "open the address"), status=200
+    ),
     "web_cut": Fault(
         "web_cut.csv",
         GOOD,
         GOOD[:900],
-        ("no complete answer (the answer broke off)", "then run again"),
+        "SourceUnreachable",
+        ("no complete answer in 2 attempts (the answer broke off)", "then run again"),
         status=200,
         announced=len(GOOD),
     ),
@@ -324,13 +359,17 @@ def test_a_fault_is_one_line_with_feed_and_remedy(story, name):
     lines = [
         line
         for line in story.bad.stdout.splitlines()
-        if f"failed raw/faultville/{name} delivery: all " in line
+        if line.strip().startswith(f"failed raw/faultville/{name} delivery: ")
     ]
     assert len(lines) == 1, story.bad.stdout
-    what, remedy = FAULTS[name].says
+    fault = FAULTS[name]
+    what, remedy = fault.says
     assert what in lines[0]
     assert remedy in lines[0].split(what, 1)[1]
-    assert f"faultville/{name}, part all, " in lines[0]
+    told = f"delivery: faultville/{name} {fault.state} since 2026-01-02 ({fault.error_type}): "
+    source = lines[0].split(told, 1)[1].split(": ", 1)[0]
+    assert source.endswith(f"/{fault.name}")
+    assert " -> " in lines[0].split(source, 1)[1]
 
 
 def test_status_says_which_deliveries_were_refused(story):
@@ -341,7 +380,10 @@ def test_status_says_which_deliveries_were_refused(story):
         if line.startswith("│")
     }
     assert verdicts.pop("hostile") in ("late", "current")
-    assert set(verdicts.values()) == {"blocked", "failed"}, verdicts
+    assert verdicts == {name: fault.state for name, fault in FAULTS.items()}
+    for name, fault in FAULTS.items():
+        told = f"faultville/{name} {fault.state} since 2026-01-02 ({fault.error_type}): "
+        assert [line for line in lines if line.startswith(told)], name
 
 
 def replaced(old: str, new: str) -> Callable[[str], str]:

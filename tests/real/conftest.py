@@ -79,6 +79,11 @@ def syracuse(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
 
 
 @pytest.fixture(scope="session")
+def san_francisco(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    return deploy(tmp_path_factory.mktemp("san_francisco"), "san_francisco_outages")
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     require_real_data()
     return REAL_DATA

@@ -1,0 +1,5 @@
+"""What pytest has to know before the conformance suite is imported."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.conformance")
