@@ -177,8 +177,18 @@ def _keeping_up(feed: "Feed", part: "Part") -> Iterator[Finding]:
         yield "sync.mode", f"{portal} cannot be kept up by {sync.mode}; {one_of(sync.mode, _MODES[portal])}"
     elif sync.mode == "incremental" and portal != "socrata" and sync.cursor is None:
         yield "sync.cursor", f"is missing; name the column of {portal} that says when a row changed"
+    by_month = feed.sync_of(part).deletions == "by_month"
+    if by_month and sync.created is not None and sync.created not in _event_time_columns(feed, part):
+        said = f"{sync.created!r} does not give the event time, whose months are compared"
+        yield "sync.created", f"{said}; name its column, or say `deletions: by_id`"
     if portal != "outages" and (part.request or feed.request).records:
         yield "request.records", f"says nothing for {portal}; remove it"
+
+
+def _event_time_columns(feed: "Feed", part: "Part") -> tuple[str, ...]:
+    sources = feed.sources(part)
+    mapped = [sources[name] for name in EVENT_TIME.get(feed.kind, ()) if name in sources]
+    return mapped[0].columns() if mapped else ()
 
 
 def _required_columns(key: str, part: "Part", feed: "Feed") -> Iterator[Finding]:

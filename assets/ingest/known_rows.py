@@ -46,10 +46,13 @@ class Comparison:
 
 
 def event_time(feed: Feed, part: Part) -> str | None:
-    """Return SQL for a raw row's event time as the source writes it, nothing where none is mapped."""
+    """Return SQL for the first event time of a raw row as the source writes it, nothing where none is mapped.
+
+    One column only: a portal groups by one, and rows without it are rows without a month on both sides.
+    """
     mapped = feed.sources(part)
     names = [quoted(name) for name in EVENT_TIME.get(feed.kind, ()) if name in mapped]
-    return f"trim(coalesce({', '.join(names)}))" if names else None
+    return f"trim({names[0]})" if names else None
 
 
 def month_of(feed: Feed, part: Part) -> str:
@@ -57,7 +60,9 @@ def month_of(feed: Feed, part: Part) -> str:
     told = event_time(feed, part)
     if told is None:
         return "''"
-    return f"case when regexp_matches({told}, '^[0-9]{{4}}-[0-9]{{2}}') then left({told}, 7) else '' end"
+    # A thirteenth month can be in the text; a portal can be asked for none.
+    is_month = f"regexp_matches({told}, '^[0-9]{{4}}-(0[1-9]|1[0-2])') and not starts_with({told}, '0000')"
+    return f"case when {is_month} then left({told}, 7) else '' end"
 
 
 def receive(con: duckdb.DuckDBPyConnection, relation: str, month: str) -> None:
@@ -131,17 +136,19 @@ def _latest(con: duckdb.DuckDBPyConnection, files: Sequence[Path], where: str) -
             " month varchar)"
         )
         return
+    # Numbers are compared and texts joined after: an aggregate cannot put texts on disk. Of one delivery's
+    # two entries of a row whose event was dated anew, the one that lives is the newer.
     con.execute(
         f"""
         create or replace temp table latest as
-        select source_id, known.content_hash, known.misses, known.month
-        from (
-            select source_id, arg_max(
-                {{'content_hash': content_hash, 'misses': misses, 'month': month}}, sequence
-            ) as known
-            from {_read(files)} where {where} group by source_id
+        with listed as (
+            select source_id, content_hash, misses, month, 2 * sequence + (misses >= 0)::integer as age
+            from {_read(files)} where {where}
         )
-        where known.misses >= 0
+        select source_id, content_hash, misses, month
+        from listed
+        join (select source_id, max(age) as age from listed group by source_id) using (source_id, age)
+        where misses >= 0
         """  # noqa: S608
     )
 

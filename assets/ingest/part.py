@@ -104,7 +104,8 @@ class Sync(Declaration):
             since the cursor. Nothing: what suits the protocol.
         cursor: Source column that says when a record changed. Nothing: the portal's own.
         overlap: How far before the cursor each question begins.
-        created: Source column by whose months the portal is counted. Nothing: the one mapped to event time.
+        created: Source column by whose days and months the portal is asked, where the event time is an
+            expression. Nothing: the one mapped to event time.
         deletions: How rows that vanished are found besides full reads: the ids of the months whose counts
             differ, all ids, or not at all (then a full read finds none gone either). Nothing: what suits the
             protocol.

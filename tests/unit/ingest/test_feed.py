@@ -210,6 +210,11 @@ WRONG: dict[str, tuple[dict | str, str, str]] = {
         "sync.mode",
         "files cannot be kept up by incremental; use one of full, snapshot",
     ),
+    "months of another column": (
+        {**FEED, "portal": "socrata", "parts": [AT_PORTAL], "sync": {"created": ":created_at"}},
+        "sync.created",
+        "':created_at' does not give the event time, whose months are compared; name its column, or say",
+    ),
     "incremental without a cursor": (
         {**FEED, "portal": "arcgis", "parts": [AT_PORTAL], "sync": {"mode": "incremental"}},
         "sync.cursor",

@@ -225,6 +225,14 @@ def test_records_that_share_a_key_do_not_flap(town):
     assert (delivery.rows_new, delivery.rows_changed, delivery.rows_unchanged) == (1, 0, 3)
 
 
+def test_a_month_that_is_none_is_told_as_unknown(town):
+    """Else a sweep asks the portal for it, which no portal can answer."""
+    row = "{},a,{},-87.5,42\n".format
+    town.write("".join(row(i, f"2026-0{1 + i % 3}-02") for i in range(9)) + row(9, "2025-13-45T99:00:00"))
+    (delivery,) = town.land()
+    assert delivery.months == {"": 1, "2026-01": 3, "2026-02": 3, "2026-03": 3}
+
+
 def test_what_vanishes_is_missing_then_gone_and_may_come_back(town):
     def absences():
         return [row[:3] for row in town.table("absences")]
