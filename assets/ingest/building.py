@@ -152,7 +152,8 @@ def _compared(
     sweep: Callable[[Comparison], Sweep | None],
 ) -> tuple[Comparison, list[str]]:
     is_whole = delivery.mode in ("full", "snapshot")
-    known_rows.receive(con, relation, known_rows.month_of(feed, part))
+    is_file = feed.portal_of(part) == "files"
+    known_rows.receive(con, relation, known_rows.month_of(feed, part), is_ordered=is_file)
     known_rows.compare(con, basis.known, is_whole=is_whole)
     con.execute(
         "create or replace temp table gone (source_id varchar, month varchar, misses integer, reason varchar)"

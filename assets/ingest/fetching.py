@@ -352,15 +352,16 @@ def differing(counts: Mapping[str, int], found: Comparison, until: datetime) -> 
     """Return the months of which the portal has another number of rows than is known, and those in doubt.
 
     More rows than known in this month or the last are rows that came after the upper bound of the question.
+    Months far ahead hold no events but stand-ins (9999-12-31), for which no portal can be asked by days.
     """
-    lately = f"{until - timedelta(days=31):%Y-%m}"
+    lately, far = f"{until - timedelta(days=31):%Y-%m}", f"{until + timedelta(days=730):%Y-%m}"
     wanted = {
         month
         for month in {*counts, *found.months}
         if counts.get(month, 0) < found.months.get(month, 0)
         or (counts.get(month, 0) > found.months.get(month, 0) and month < lately)
     }
-    return tuple(sorted(wanted | set(found.suspects)))
+    return tuple(sorted(month for month in wanted | set(found.suspects) if month <= far))
 
 
 def stored_sweep(feed: Feed, part: Part, folder: Path, pages: list[StoredPage]) -> Sweep | None:

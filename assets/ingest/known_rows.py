@@ -65,12 +65,19 @@ def month_of(feed: Feed, part: Part) -> str:
     return f"case when {is_month} then left({told}, 7) else '' end"
 
 
-def receive(con: duckdb.DuckDBPyConnection, relation: str, month: str) -> None:
+def receive(con: duckdb.DuckDBPyConnection, relation: str, month: str, *, is_ordered: bool = True) -> None:
     """Make the table `received`: one row per key of a delivery, with month, content hash and record count.
 
     A key with several different records has the hash of all of them, so that the same file does not flap
     between them; a record that merely came twice (pages overlap) is one.
+
+    Args:
+        con: The delivery's connection.
+        relation: Received rows with source_id, content_hash and source_row.
+        month: SQL of a row's month.
+        is_ordered: Whether the order of the records is the source's own; a portal may give them in any.
     """
+    order = "source_row" if is_ordered else "content_hash"
     con.execute(
         f"""
         create or replace temp table received as
@@ -88,7 +95,7 @@ def receive(con: duckdb.DuckDBPyConnection, relation: str, month: str) -> None:
             f"""
             update received set content_hash = several.content_hash
             from (
-                select source_id, md5(string_agg(content_hash, ',' order by source_row)) as content_hash
+                select source_id, md5(string_agg(content_hash, ',' order by {order})) as content_hash
                 from {relation}
                 where source_id in (select id from received where is_several)
                 group by source_id

@@ -1,6 +1,6 @@
 """Rows that a portal has and that no cursor led to: late commits under an old time of change."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -35,3 +35,20 @@ def test_a_row_committed_behind_the_cursor_is_found_by_the_counts(deletions, tmp
         town.fill(1, start=7000)
         town.later(hours=1)
         assert [delivery.mode for delivery in town.land()] == ["incremental"]
+
+
+def test_a_stand_in_date_is_no_month_to_sweep(tmp_path):
+    with PortalTown("socrata", tmp_path) as town:
+        town.declared = {"expect": {"max_outside_time_share": 0.5}}
+        town.fill(100)
+        town.dataset.insert(
+            [town.row(200) | {"id": "for_ever", "created": datetime.fromisoformat("9999-12-31")}]
+        )
+        town.later(hours=1)
+        town.land()
+        town.later(days=1)
+        town.dataset.delete(["for_ever"])
+        town.fill(1, start=300)
+        town.later(hours=1)
+        (delivery,) = town.land()
+        assert (delivery.outcome, delivery.error_type) == ("landed", None)

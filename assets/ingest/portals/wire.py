@@ -25,6 +25,8 @@ from filelock import FileLock, Timeout
 
 from assets.ingest.receipts import DeliveryError
 
+# Repeats are counted in the receipt; a line for each would stand between those of the run's progress.
+stamina.instrumentation.set_on_retry_hooks(())
 # It logs every address at INFO, its query included, and a key may stand there.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 
