@@ -192,11 +192,20 @@ class _Landing:
         # Rows that the portal has and that no cursor led to: they are read by the month they lie in, and
         # where none is known, with all others.
         unseen = self.fetch(part)
+        if self._went_on(part):
+            # Its upper bound was that of the attempt that was cut off; what came since is asked for at once.
+            unseen = self.fetch(part)
         if "" in unseen and not self._was_read_whole(part):
             self.fetch(part, is_whole=True)
             return
         for days in filter(None, map(month_range, unseen)):
             self.fetch(part, days=days)
+
+    def _went_on(self, part: Part) -> bool:
+        made = self.made[-1]
+        is_good = made.outcome in ("landed", "unchanged") and made.until is not None
+        follows = self.feed.sync_of(part).mode in ("incremental", "tail")
+        return follows and is_good and made.until < self.now
 
     def _was_read_whole(self, part: Part) -> bool:
         at = self._past_of(part).full_at
