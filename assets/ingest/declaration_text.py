@@ -20,8 +20,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        """Return the one line a person reads."""
-        return f"{self.file}: {self.key}: {self.message}"
+        """Return the one line a person reads, whatever line breaks a key may hold."""
+        return " ".join(f"{self.file}: {self.key}: {self.message}".splitlines())
 
 
 class DeclarationError(ValueError):
