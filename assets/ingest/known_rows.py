@@ -134,12 +134,33 @@ def compare(con: duckdb.DuckDBPyConnection, files: Sequence[Path], *, is_whole: 
         from received r left join latest l on r.id = l.source_id
         """
     )
+    if not is_whole:
+        _find_elsewhere(con, files)
 
 
-def _latest(con: duckdb.DuckDBPyConnection, files: Sequence[Path], where: str) -> None:
+def _find_elsewhere(con: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> None:
+    """Find what is new to its month and known under another one: its event was dated anew.
+
+    New keys lie beyond the known ones in most row groups, so few of them are read.
+    """
+    if not con.execute("select 1 from compared where verdict = 'new' limit 1").fetchall():
+        return
+    wanted = "misses >= 0 and source_id in (select id from compared where verdict = 'new')"
+    _latest(con, files, wanted, table="elsewhere")
+    con.execute(
+        """
+        update compared set verdict = 'changed', misses = e.misses, month_before = e.month
+        from elsewhere e where e.source_id = compared.id and compared.verdict = 'new'
+        """
+    )
+
+
+def _latest(
+    con: duckdb.DuckDBPyConnection, files: Sequence[Path], where: str, *, table: str = "latest"
+) -> None:
     if not files:
         con.execute(
-            "create or replace temp table latest (source_id varchar, content_hash varchar, misses integer,"
+            f"create or replace temp table {table} (source_id varchar, content_hash varchar, misses integer,"
             " month varchar)"
         )
         return
@@ -147,7 +168,7 @@ def _latest(con: duckdb.DuckDBPyConnection, files: Sequence[Path], where: str) -
     # two entries of a row whose event was dated anew, the one that lives is the newer.
     con.execute(
         f"""
-        create or replace temp table latest as
+        create or replace temp table {table} as
         with listed as (
             select source_id, content_hash, misses, month, 2 * sequence + (misses >= 0)::integer as age
             from {_read(files)} where {where}
@@ -252,7 +273,10 @@ def summarise(
     else:
         came = "select month from compared where verdict = 'new' or misses > 0"
         found.months = _added(months_before, _counts(con, came))
-        back = _counts(con, "select month from compared where misses = 1")
+        moved = "from compared where verdict = 'changed' and misses = 0 and month_before <> month"
+        found.months = _added(found.months, _counts(con, f"select month {moved}"))
+        found.months = _added(found.months, _counts(con, f"select month_before as month {moved}"), -1)
+        back = _counts(con, "select month_before as month from compared where misses = 1")
         found.suspects = _added(suspects_before, back, -1)
     _take_gone(con, found, is_whole=is_whole)
     found.known = sum(found.months.values())

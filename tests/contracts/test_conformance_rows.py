@@ -60,8 +60,8 @@ def test_twin_taking_a_new_change_time_for_a_change_makes_a_version_of_every_row
 ):
     receive = known_rows.receive
 
-    def receive_without_content(con: duckdb.DuckDBPyConnection, *said: str) -> None:
-        receive(con, *said)
+    def receive_without_content(con: duckdb.DuckDBPyConnection, *said: str, **named: bool) -> None:
+        receive(con, *said, **named)
         con.execute("update received set content_hash = uuid()::varchar")
 
     monkeypatch.setattr(known_rows, "receive", receive_without_content)
