@@ -44,7 +44,7 @@ def public_holidays(country: str, state: str) -> Container[date]:
     for subdivision in (state, None):
         try:
             return country_holidays(country, subdiv=subdivision)
-        except NotImplementedError:
+        except NotImplementedError:  # how the package says that it does not know the place
             continue
     return frozenset()
 
