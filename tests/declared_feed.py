@@ -1,9 +1,9 @@
-"""A feed of a made-up town, for tests that need a declaration but not its file."""
+"""A made-up town and a feed of it, for tests that need declarations but not their files."""
 
 from pathlib import Path
 from typing import Any
 
-from assets.ingest.feed import Feed
+from assets.ingest.feed import City, Feed
 
 BOX = (-88, 41, -87, 43)
 
@@ -28,4 +28,19 @@ def declared_feed(**said: Any) -> Feed:
             "parts": [{"id": "one", "source": "one.csv"}],
             **said,
         }
+    )
+
+
+def declared_town(folder: Path, *feeds: Feed) -> City:
+    """Return the town, with some feeds."""
+    return City(
+        id="town",
+        folder=folder,
+        name="Town",
+        country="US",
+        state="IL",
+        time_zone="America/Chicago",
+        crs="EPSG:26916",
+        bbox=BOX,
+        feeds={feed.id: feed for feed in feeds},
     )

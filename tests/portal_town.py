@@ -12,7 +12,7 @@ from assets.ingest.lake import Lake
 from assets.ingest.receipts import Delivery
 from assets.simulate.serving.server import serve
 from assets.simulate.serving.store import Column, Dataset, Store
-from tests.declared_feed import BOX, declared_feed
+from tests.declared_feed import declared_feed, declared_town
 
 NOW = datetime.fromisoformat("2026-03-01T12:00:00")
 DATASET = {
@@ -132,17 +132,7 @@ class PortalTown:
 
     def city(self) -> City:
         """The town."""
-        return City(
-            id="town",
-            folder=self.folder,
-            name="Town",
-            country="US",
-            state="IL",
-            time_zone="America/Chicago",
-            crs="EPSG:26916",
-            bbox=BOX,
-            feeds={"calls": self.feed},
-        )
+        return declared_town(self.folder, self.feed)
 
     def land(self, **said: Any) -> list[Delivery]:
         """Land the feed at the store's time."""

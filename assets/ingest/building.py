@@ -5,7 +5,7 @@ Where the bytes came from does not matter here, nor when the files take effect: 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -167,14 +167,8 @@ def _compared(
     if asked is None:
         return found, []
     asked.make(con)
-    looked_for, unseen = known_rows.find_gone_of_months(con, basis.known, asked.months)
-    gone = con.execute("select count(*) from gone where misses = 1").fetchone()[0]
-    if basis.rows_known and gone > (1 - _whole_share(feed)) * basis.rows_known:
-        con.execute("delete from gone")
-        delivery.notes.append(
-            f"the portal shows {looked_for - gone:,} of {looked_for:,} keys that were looked for: it is "
-            "taken for half loaded and no row for gone; look again tomorrow, or ask the publisher"
-        )
+    unseen = known_rows.find_gone_of_months(con, basis.known, asked.months)
+    _doubt_half_loaded(con, feed, delivery, basis)
     return _summary(con, basis, is_whole=False), unseen
 
 
@@ -184,14 +178,18 @@ def _find_gone(con: duckdb.DuckDBPyConnection, feed: Feed, delivery: Delivery, b
         # A source that shows a window of time only: what left the window is not gone.
         return
     known_rows.find_gone(con, ends_at_once=is_snapshot)
-    if is_snapshot:
-        return
+    if not is_snapshot:
+        _doubt_half_loaded(con, feed, delivery, basis)
+
+
+def _doubt_half_loaded(con: duckdb.DuckDBPyConnection, feed: Feed, delivery: Delivery, basis: Basis) -> None:
+    """Take nothing for gone where too much of what is known is."""
     gone = con.execute("select count(*) from gone where misses = 1").fetchone()[0]
     if basis.rows_known and gone > (1 - _whole_share(feed)) * basis.rows_known:
         con.execute("delete from gone")
         delivery.notes.append(
-            f"{gone:,} of {basis.rows_known:,} known rows are not in it: it is taken for half loaded and "
-            "no row for gone; look again tomorrow, or ask the publisher"
+            f"{gone:,} of {basis.rows_known:,} known rows are not there: the source is taken for half loaded "
+            "and no row for gone; look again tomorrow, or ask the publisher"
         )
 
 
@@ -284,12 +282,6 @@ def _write(
         write_absences(con, delivery, folder / ABSENCES)
     if not records and not rejects and not found.gone:
         delivery.outcome = "unchanged"
-
-
-def month_days(month: str) -> tuple[date, date]:
-    """Return the first day of a month (`2024-03`) and the first day after it."""
-    first = date(int(month[:4]), int(month[5:7]), 1)
-    return first, date(first.year + first.month // 12, first.month % 12 + 1, 1)
 
 
 def merged_files(folder: Path, basis: Basis) -> Sequence[Path]:

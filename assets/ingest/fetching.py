@@ -14,11 +14,11 @@ from typing import Any
 
 import duckdb
 
-from assets.ingest.building import Sweep, month_days
+from assets.ingest.building import Sweep
 from assets.ingest.feed import City, Feed
 from assets.ingest.known_rows import Comparison
 from assets.ingest.lake import Lake
-from assets.ingest.moments import capped, instant, shifted, step
+from assets.ingest.moments import capped, instant, month_days, shifted, step
 from assets.ingest.page_records import stage_pages
 from assets.ingest.parsing import Staged
 from assets.ingest.part import Part

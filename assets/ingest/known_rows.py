@@ -197,19 +197,16 @@ def find_gone(con: duckdb.DuckDBPyConnection, *, ends_at_once: bool) -> None:
 
 def find_gone_of_months(
     con: duckdb.DuckDBPyConnection, files: Sequence[Path], months: Sequence[str] | None
-) -> tuple[int, list[str]]:
+) -> list[str]:
     """Make `gone` of some months, or of all, from the table `swept` (id, month) of what the portal still has.
 
     What the delivery itself brought (`received`) is there, though the index does not know it yet.
 
     Returns:
-        How many live keys were looked for, and the months in which the portal has keys that are not known.
+        The months in which the portal has keys that are not known.
     """
     where = "misses >= 0" if months is None else f"month in ({', '.join(map(literal, months))})"
     _latest(con, files, where)
-    looked_for = con.execute(
-        f"select count(*) from latest where misses = 0 and not starts_with(source_id, {NO_ID})"  # noqa: S608
-    ).fetchone()[0]
     con.execute(
         f"""
         create or replace temp table gone as
@@ -241,7 +238,7 @@ def find_gone_of_months(
         " anti join (select source_id as id from latest where misses = 0) l using (id)"
         " anti join received r on r.id = swept.id where id is not null order by 1"
     ).fetchall()
-    return looked_for, [month for (month,) in unknown]
+    return [month for (month,) in unknown]
 
 
 def summarise(

@@ -1,7 +1,7 @@
-"""Times as portals write them in cursors: moved, compared and capped in the way they are written."""
+"""Times as portals write them, moved, compared and capped in the way they are written."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -68,6 +68,12 @@ def capped(at: str, until: datetime, time_zone: str) -> str:
     zone = datetime.fromisoformat(at).tzinfo
     bound = bound.astimezone(zone) if zone else bound.astimezone(ZoneInfo(time_zone)).replace(tzinfo=None)
     return _as_written(bound, said)
+
+
+def month_days(month: str) -> tuple[date, date]:
+    """Return the first day of a month (`2024-03`) and the first day after it."""
+    first = date(int(month[:4]), int(month[5:7]), 1)
+    return first, date(first.year + first.month // 12, first.month % 12 + 1, 1)
 
 
 def _as_written(moment: datetime, said: "re.Match[str]") -> str:

@@ -16,7 +16,7 @@ import duckdb
 
 from assets.ingest import geometries
 from assets.ingest.feed import Feed
-from assets.ingest.parsing import GEOMETRY_KINDS, Staged, mapped_select
+from assets.ingest.parsing import Staged, mapped_select, write_mapped
 from assets.ingest.part import Part
 from assets.ingest.portals.pages_on_disk import StoredPage
 from assets.ingest.receipts import DeliveryError
@@ -72,15 +72,16 @@ def stage_pages(
         " (source_row bigint, reason varchar, detail varchar, raw_record varchar)"
     )
     pieces = _Pieces(columns=dict.fromkeys(known_columns))
+    selected = [*mapped_select(feed, part, names), "source_row"]
     for batch in _batches(pages):
-        columns = _stage_batch(con, batch, source, feed, part, folder, pieces, list(known_columns), names)
+        columns = _stage_batch(con, batch, source, feed, part, folder, pieces, list(known_columns), selected)
         pieces.columns |= dict.fromkeys(columns)
         pieces.rows += sum(page.rows for page in batch)
     if not pieces.paths:
         empty = folder / "piece-00000.parquet"
         needed = ", ".join(f"null::varchar as {quoted(name)}" for name in _needed(feed, part))
         extra = ", null::blob as geometry" if part.format == "geojson" else ""
-        _write(con, f"select {needed}, 0 as source_row{extra} limit 0", feed, part, names, empty)
+        write_mapped(con, f"select {needed}, 0 as source_row{extra} limit 0", selected, empty)
         pieces.paths.append(empty)
     listed = ", ".join(literal(str(path)) for path in pieces.paths)
     return Staged(f"(select * from read_parquet([{listed}]))", pieces.rows, tuple(pieces.columns))  # noqa: S608
@@ -115,7 +116,7 @@ def _stage_batch(
     folder: Path,
     pieces: _Pieces,
     known_columns: list[str],
-    names: Sequence[str] | None,
+    selected: Sequence[str],
 ) -> Sequence[str]:
     batch = [page for page in batch if page.rows]
     if not batch:
@@ -130,8 +131,8 @@ def _stage_batch(
     if known_columns and is_flat and len(batch) == 1:
         relation = _flat(files[0], _needed(feed, part), pieces.rows)
         try:
-            _write(con, relation, feed, part, names, piece)
-        except duckdb.InvalidInputException:
+            write_mapped(con, relation, selected, piece)
+        except DeliveryError:
             # One element is no object, which the long way sets aside with the reason; or a large one.
             piece.unlink(missing_ok=True)
         else:
@@ -140,7 +141,7 @@ def _stage_batch(
     _read_records(con, files, path, max(page.size_bytes for page in batch), pieces.rows)
     columns = [] if known_columns else _keys(con, _values_at(feed, part, first.content))
     relation = _extracted(con, feed, part, folder, len(pieces.paths), first.content)
-    _write(con, relation, feed, part, names, piece)
+    write_mapped(con, relation, selected, piece)
     con.execute("drop table page_records")
     return columns
 
@@ -265,31 +266,6 @@ def _extracted(
         f"select {', '.join([*values, 'source_row'])}"  # noqa: S608
         f" from (select *, {extract} as v from page_records{shapes}) order by source_row"
     )
-
-
-def _write(
-    con: duckdb.DuckDBPyConnection,
-    relation: str,
-    feed: Feed,
-    part: Part,
-    names: Sequence[str] | None,
-    piece: Path,
-) -> None:
-    selected = mapped_select(feed, part, names)
-    if names is None and feed.kind in GEOMETRY_KINDS:
-        selected.append("geometry" if part.format == "geojson" else "null::blob as geometry")
-    try:
-        con.execute(
-            f"copy (select {', '.join([*selected, 'source_row'])} from ({relation}))"  # noqa: S608
-            f" to {literal(str(piece))} (format parquet, compression snappy)"
-        )
-    except (duckdb.ConversionException, duckdb.BinderException) as error:
-        reason = str(error).splitlines()[0][:300]
-        raise DeliveryError(
-            "MappingFailed",
-            f"the declared expressions do not fit these records ({reason}); use try_cast in `columns`",
-            "blocked",
-        ) from None
 
 
 def _json_of_xml(file: Path, tag: str, target: Path) -> Path:

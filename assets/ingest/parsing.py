@@ -13,7 +13,7 @@ import duckdb
 
 from assets.ingest import csv_records, geometries, json_records
 from assets.ingest.feed import Feed
-from assets.ingest.part import Part
+from assets.ingest.part import GEOMETRY_FORMATS, Part
 from assets.ingest.receipts import DeliveryError
 from assets.ingest.sql_expression import literal, quoted
 from assets.ingest.unpacking import opened, shapefile_layer
@@ -246,19 +246,27 @@ def _copy_mapped(
     staged: Path,
 ) -> None:
     _refuse_missing_columns(columns, feed, part)
-    selected = mapped_select(feed, part)
-    if feed.kind in GEOMETRY_KINDS:
-        selected.append("geometry" if part.format in ("geojson", "shapefile") else "null::blob as geometry")
+    write_mapped(con, relation, mapped_select(feed, part), staged)
+
+
+def write_mapped(
+    con: duckdb.DuckDBPyConnection, relation: str, selected: Sequence[str], target: Path
+) -> None:
+    """Write select items over a relation as Parquet.
+
+    Raises:
+        DeliveryError: A declared expression does not fit the values.
+    """
     try:
         con.execute(
-            f"copy (select {', '.join(selected)} from ({relation})) to {_path(staged)}"  # noqa: S608
+            f"copy (select {', '.join(selected)} from ({relation})) to {_path(target)}"  # noqa: S608
             " (format parquet, compression snappy)"
         )
     except (duckdb.ConversionException, duckdb.BinderException, duckdb.InvalidInputException) as error:
         reason = str(error).splitlines()[0][:300]
         raise DeliveryError(
             "MappingFailed",
-            f"the declared expressions do not fit this file ({reason}); use try_cast in `columns`",
+            f"the declared expressions do not fit the records ({reason}); use try_cast in `columns`",
             "blocked",
         ) from None
 
@@ -269,15 +277,18 @@ def mapped_select(feed: Feed, part: Part, names: Sequence[str] | None = None) ->
     Args:
         feed: Gives the mapping.
         part: Of the feed.
-        names: The canonical columns wanted; nothing: all that are mapped.
+        names: The canonical columns wanted; nothing: all that are mapped, and of places the geometry.
     """
     # x and y are there in any case: rows without them are located too, as missing.
     mapping = {"x": "null::varchar", "y": "null::varchar"} | feed.mapping(part)
-    return [
+    selected = [
         f"{expression} as {quoted(name)}"
         for name, expression in mapping.items()
         if names is None or name in names
     ]
+    if names is None and feed.kind in GEOMETRY_KINDS:
+        selected.append("geometry" if part.format in GEOMETRY_FORMATS else "null::blob as geometry")
+    return selected
 
 
 def _refuse_missing_columns(columns: Sequence[str], feed: Feed, part: Part) -> None:

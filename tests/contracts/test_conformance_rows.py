@@ -14,12 +14,12 @@ import pytest
 
 from assets.ingest import building, fetching, known_rows, landing, page_records
 from assets.ingest.declared import write_declared_tables
-from assets.ingest.feed import City, Feed
+from assets.ingest.feed import Feed
 from assets.ingest.lake import Lake
 from assets.simulate.serving.server import serve
 from assets.simulate.serving.store import Column, Dataset, Store
 from tests.conformance import assert_true_to, assert_whole, cases, landed, town_of
-from tests.declared_feed import BOX, declared_feed
+from tests.declared_feed import BOX, declared_feed, declared_town
 from tests.portal_town import DATASET, NOW, SOURCE, SWEPT, PortalTown
 from tests.unit.warehouse.conftest import run_dbt
 
@@ -470,17 +470,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     new.insert([case("new-1", address=" 12 MAIN st"), case("new-3", address="9 Fir St")])
     with serve(store) as base:
         feeds = {feed.id: feed for feed in (cases_feed(base), systems_feed(base))}
-        town = City(
-            id="town",
-            folder=folder,
-            name="Town",
-            country="US",
-            state="IL",
-            time_zone="America/Chicago",
-            crs="EPSG:26916",
-            bbox=BOX,
-            feeds=feeds,
-        )
+        town = declared_town(folder, *feeds.values())
         for _ in range(2):
             for feed in feeds.values():
                 for delivery in landing.land_feed(lake, town, feed, now=store.now):

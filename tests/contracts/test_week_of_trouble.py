@@ -15,7 +15,7 @@ from assets.simulate.serving.server import serve
 from assets.simulate.serving.store import Store
 from orchestration.feed_state import judged
 from orchestration.recorded import feed_record
-from tests.declared_feed import BOX
+from tests.declared_feed import declared_town
 from tests.portal_town import NOW, SOURCE, PortalTown
 
 ROWS, NEW_A_DAY = 100, 4
@@ -100,17 +100,7 @@ class Week:
         self.outcomes: dict[str, list[str]] = {name: [] for name in FEEDS}
 
     def city(self) -> City:
-        return City(
-            id="town",
-            folder=self.folder,
-            name="Town",
-            country="US",
-            state="IL",
-            time_zone="America/Chicago",
-            crs="EPSG:26916",
-            bbox=BOX,
-            feeds={name: portal.feed for name, portal in self.portals.items()},
-        )
+        return declared_town(self.folder, *(portal.feed for portal in self.portals.values()))
 
     def trouble(self, day: int) -> None:
         """Let the troubles of a day begin; they last."""

@@ -6,18 +6,18 @@ A table's address is `https://{account}.carto.com/tables/{table}`.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 from assets.ingest.feed import Feed
 from assets.ingest.part import Part
+from assets.ingest.portals.conditions import Dialect
 from assets.ingest.portals.keyset import (
     End,
     NotRecordsError,
     Records,
     moment,
-    months_after,
     months_told,
     newer,
     number_told,
@@ -37,6 +37,8 @@ from assets.ingest.portals.wire import (
 )
 from assets.ingest.receipts import DeliveryError
 from assets.ingest.sql_expression import literal, quoted
+
+_DIALECT = Dialect(quoted, lambda day: literal(day.isoformat()), literal)
 
 PAGE_ROWS = 20_000
 #: A longer question goes as a form: hosts in between cut addresses.
@@ -96,7 +98,6 @@ class Carto:
         self._wire = wire
         self._request = feed.request_of(part)
         self._sync = feed.sync_of(part)
-        self._event_column = feed.event_source_column(part)
         self._url, self._table = _address(part.source)
         self._known_shape: _Shape | None = None
 
@@ -107,7 +108,7 @@ class Carto:
 
     def pages(self, ask: Ask) -> Iterator[Page]:
         """Yield the pages of an answer, in the order of the row numbers; the last one may be empty."""
-        conditions = self._conditions(ask)
+        conditions = _DIALECT.asked(ask, self._sync, f"{shown(self._url)}, table {self._table},")
         place = _place(ask.resume) if ask.resume else _Place(cap=self._cap(ask))
         table = self._shape()
         columns = [*map(quoted, table.columns), *table.points.values()]
@@ -115,7 +116,7 @@ class Carto:
 
     def count(self, ask: Ask) -> int:
         """Return how many rows the question has."""
-        return self._count(self._conditions(ask))
+        return self._count(_DIALECT.asked(ask, self._sync, f"{shown(self._url)}, table {self._table},"))
 
     def months(self, column: str) -> dict[str, int] | None:
         """Return the rows by month of a source column; nothing where its type has no months."""
@@ -130,10 +131,7 @@ class Carto:
 
     def ids(self, columns: tuple[str, ...], created: str | None, month: str | None) -> Iterator[Page]:
         """Yield pages with the row number and some columns, of a month or of all rows."""
-        conditions: tuple[str, ...] = ()
-        if month is not None:
-            name = quoted(_declared(created))
-            conditions = (f"{name} IS NULL",) if month == "" else _between(name, *months_after(month))
+        conditions = _DIALECT.of_month(created, month)
         select = ", ".join(quoted(name) for name in dict.fromkeys([ROW, *columns]))
         yield from self._read(select, conditions, _Place(), None)
 
@@ -174,23 +172,6 @@ class Carto:
         limit = literal((ask.until + timedelta(days=1)).isoformat(timespec="seconds"))
         sql = f"SELECT max({quoted(column)}) AS newest FROM {self._from((f'{quoted(column)} <= {limit}',))}"  # noqa: S608
         return moment(told_first(self._small(sql), "newest")) or datetime.min  # noqa: DTZ901
-
-    def _conditions(self, ask: Ask) -> tuple[str, ...]:
-        if ask.days is not None:
-            return _between(quoted(_declared(self._event_column or self._sync.created)), *ask.days)
-        if ask.mode != "incremental":
-            return ()
-        if self._sync.cursor is None:
-            raise DeliveryError(
-                "NoCursor",
-                f"{shown(self._url)} keeps no time of change for {self._table}; "
-                "declare `sync.cursor`, or `sync.mode: full`",
-            )
-        if ask.since is None:
-            return ()
-        name = quoted(self._sync.cursor)
-        # A row without a time never shows that it changed, so it is read each time.
-        return (f"({name} >= {literal(ask.since.at)} OR {name} IS NULL)",)
 
     def _read(
         self, select: str, conditions: tuple[str, ...], place: _Place, cursor: str | None
@@ -302,20 +283,6 @@ def _address(source: str) -> tuple[str, str]:
             f"{shown(source)} is no CARTO table; write https://<account>.carto.com/tables/<table>",
         )
     return f"{parts.scheme}://{parts.netloc}{found[1]}/api/v2/sql", found[2]
-
-
-def _declared(column: str | None) -> str:
-    if column is None:
-        raise DeliveryError(
-            "NoEventTime",
-            "no plain source column gives the event time, and days or months are asked for; "
-            "declare `sync.created`",
-        )
-    return column
-
-
-def _between(name: str, first: date, after: date) -> tuple[str, ...]:
-    return (f"{name} >= {literal(first.isoformat())}", f"{name} < {literal(after.isoformat())}")
 
 
 def _looked_at(body: bytes, keys: tuple[str, ...], cursor: str | None, cap: datetime | None) -> Records:

@@ -8,7 +8,7 @@ import codecs
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -130,12 +130,6 @@ def moment(said: str | None) -> datetime | None:
     if at is not None and at.tzinfo is not None:
         at = (at - at.utcoffset()).replace(tzinfo=None)
     return at
-
-
-def months_after(month: str) -> tuple[date, date]:
-    """Return the first day of a month (`2024-03`) and the first day after it."""
-    first = date.fromisoformat(f"{month}-01")
-    return first, date(first.year + first.month // 12, first.month % 12 + 1, 1)
 
 
 def beyond(

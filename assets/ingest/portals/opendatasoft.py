@@ -6,18 +6,18 @@ pages of records, which the portal gives for small data sets only.
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 from assets.ingest.feed import Feed
 from assets.ingest.part import Part
+from assets.ingest.portals.conditions import Dialect
 from assets.ingest.portals.keyset import (
     EMPTY_PAGES,
     NotRecordsError,
     Records,
     moment,
-    months_after,
     months_told,
     newer,
     read_records,
@@ -62,7 +62,6 @@ class Opendatasoft:
         self._wire = wire
         self._request = feed.request_of(part)
         self._sync = feed.sync_of(part)
-        self._event_column = feed.event_source_column(part)
         business_id = feed.sources(part).get("source_id")
         self._id_column = business_id.column if business_id else None
         self._url = _address(part.source)
@@ -80,7 +79,7 @@ class Opendatasoft:
 
     def pages(self, ask: Ask) -> Iterator[Page]:
         """Yield the export as one page, or with `page_rows` the pages of records; the last may be empty."""
-        conditions = self._conditions(ask)
+        conditions = _DIALECT.asked(ask, self._sync, shown(self._url))
         cursor = None if ask.days else self._sync.cursor
         if self._request.page_rows is None or self._count(conditions) > LAST_ROW:
             yield self._export(conditions, cursor=cursor, cap=self._cap(ask))
@@ -89,7 +88,7 @@ class Opendatasoft:
 
     def count(self, ask: Ask) -> int:
         """Return how many rows the question has."""
-        return self._count(self._conditions(ask))
+        return self._count(_DIALECT.asked(ask, self._sync, shown(self._url)))
 
     def months(self, column: str) -> dict[str, int] | None:
         """Return the rows by month of a source column; nothing where its type has no months."""
@@ -118,28 +117,8 @@ class Opendatasoft:
 
     def ids(self, columns: tuple[str, ...], created: str | None, month: str | None) -> Iterator[Page]:
         """Yield one page with some columns, of a month or of all rows."""
-        conditions: tuple[str, ...] = ()
-        if month is not None:
-            name = _name(_declared(created))
-            conditions = (f"{name} is null",) if month == "" else _between(name, *months_after(month))
+        conditions = _DIALECT.of_month(created, month)
         yield self._export(conditions, select=", ".join(map(_name, columns)))
-
-    def _conditions(self, ask: Ask) -> tuple[str, ...]:
-        if ask.days is not None:
-            return _between(_name(_declared(self._event_column or self._sync.created)), *ask.days)
-        if ask.mode != "incremental":
-            return ()
-        if self._sync.cursor is None:
-            raise DeliveryError(
-                "NoCursor",
-                f"{shown(self._url)} keeps no time of change for its records; "
-                "declare `sync.cursor`, or `sync.mode: full`",
-            )
-        if ask.since is None:
-            return ()
-        name = _name(self._sync.cursor)
-        # A row without a time never shows that it changed, so it is read each time.
-        return (f"({name} >= {_time(ask.since.at)} or {name} is null)",)
 
     def _cap(self, ask: Ask) -> datetime | None:
         """Return the newest time of the cursor column before the reading begins.
@@ -295,16 +274,6 @@ def _address(source: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{found[1]}/api/explore/v2.1/catalog/datasets/{found[2]}"
 
 
-def _declared(column: str | None) -> str:
-    if column is None:
-        raise DeliveryError(
-            "NoEventTime",
-            "no plain source column gives the event time, and days or months are asked for; "
-            "declare `sync.created`",
-        )
-    return column
-
-
 def _name(column: str) -> str:
     """Return a column as ODSQL names it."""
     return column if _PLAIN.fullmatch(column) else "`" + column.replace("`", "") + "`"
@@ -319,8 +288,7 @@ def _time(said: str) -> str:
     return f"date'{said}'"
 
 
-def _between(name: str, first: date, after: date) -> tuple[str, ...]:
-    return (f"{name} >= date'{first.isoformat()}'", f"{name} < date'{after.isoformat()}'")
+_DIALECT = Dialect(_name, lambda day: f"date'{day.isoformat()}'", _time)
 
 
 def _month(year: object, month: object) -> str:

@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 from assets.ingest.feed import Feed
 from assets.ingest.part import Part
+from assets.ingest.portals.conditions import Dialect
 from assets.ingest.portals.keyset import (
     End,
     NotRecordsError,
     Records,
     beyond,
     moment,
-    months_after,
     months_told,
     newer,
     number_told,
@@ -164,7 +164,6 @@ class Socrata:
         self._wire = wire
         self._request = feed.request_of(part)
         self._sync = feed.sync_of(part)
-        self._event_column = feed.event_source_column(part)
         self._base, self._id = _address(part.source)
         self._cursor = self._sync.cursor or ":updated_at"
         self._compares_ids = True
@@ -241,10 +240,7 @@ class Socrata:
 
     def ids(self, columns: tuple[str, ...], created: str | None, month: str | None) -> Iterator[Page]:
         """Yield pages with the row id and some columns, of a month or of all rows."""
-        conditions: tuple[str, ...] = ()
-        if month is not None:
-            name = _name(_declared(created, "its deletions are looked for by month", "sync.created"))
-            conditions = (f"{name} IS NULL",) if month == "" else _between(name, *months_after(month))
+        conditions = _DIALECT.of_month(created, month)
         names = dict.fromkeys([":id", *columns])
         select = ",".join(_name(column) for column in names)
         yield from self._read(select, lambda: [_Stage((":id",), conditions)], _Place(), has_cursor=False)
@@ -272,8 +268,7 @@ class Socrata:
 
     def _stages(self, ask: Ask, until: datetime) -> list[_Stage]:
         if ask.days is not None:
-            column = _declared(self._event_column or self._sync.created, "days are asked for", "sync.created")
-            return [_Stage((":id",), _between(_name(column), *ask.days))]
+            return [_Stage((":id",), _DIALECT.between(self._sync.created, *ask.days))]
         if ask.mode != "incremental":
             return [_Stage((":id",))]
         start = (ask.since.at, ask.since.id if self._compares_ids else "") if ask.since else ()
@@ -431,14 +426,6 @@ def _address(source: str) -> tuple[str, str]:
     return f"{parts.scheme}://{parts.netloc}{prefix}", segments[at[-1]].partition(".")[0]
 
 
-def _declared(column: str | None, why: str, key: str) -> str:
-    if column is None:
-        raise DeliveryError(
-            "NoEventTime", f"no plain source column gives the event time, and {why}; declare `{key}`"
-        )
-    return column
-
-
 def _name(column: str) -> str:
     """Return a column as SoQL names it."""
     is_plain = _PLAIN.fullmatch(column) and not _RESERVED.fullmatch(column)
@@ -453,12 +440,8 @@ def _written(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds")
 
 
-def _between(name: str, first: Any, after: Any) -> tuple[str, ...]:
-    # As the month is cut: from midnight to midnight, by the portal's own clock.
-    return (
-        f"{name} >= {_literal(f'{first.isoformat()}T00:00:00.000')}",
-        f"{name} < {_literal(f'{after.isoformat()}T00:00:00.000')}",
-    )
+# As the month is cut: from midnight to midnight, by the portal's own clock.
+_DIALECT = Dialect(_name, lambda day: _literal(f"{day.isoformat()}T00:00:00.000"), _literal)
 
 
 def _type(word: str) -> str:

@@ -14,7 +14,9 @@ events as (
         cast(told.event_local as date) as event_on,
         {{ normalised_text('told.address') }} as address,
         told.is_duplicate,
-        told.parent_id
+        told.parent_id,
+        told.source_id,
+        feeds.live_tail_of
     from {{ ref('int_events_unioned') }} as told
     inner join latest
         on told.event_key = latest.event_key
@@ -22,7 +24,10 @@ events as (
         and told.delivery_id = latest.delivery_id
         and told.source_row = latest.source_row
     inner join {{ ref('stg_feeds') }} as feeds on told.city = feeds.city and told.feed = feeds.feed
-    where (told.is_duplicate and told.parent_id is not null) or feeds.one_case_in_parts
+    where
+        (told.is_duplicate and told.parent_id is not null)
+        or feeds.one_case_in_parts
+        or feeds.live_tail_of is not null
 ),
 
 told_duplicates as (
@@ -128,17 +133,9 @@ paired as (
 
 -- A live tail tells the cases of the bulk feed before it does, by the same ids.
 live as (
-    select
-        told.event_key,
-        {{ event_key('told.city', 'feeds.live_tail_of', 'told.source_id') }} as bulk_key
-    from {{ ref('int_events_unioned') }} as told
-    inner join latest
-        on told.event_key = latest.event_key
-        and told.part = latest.part
-        and told.delivery_id = latest.delivery_id
-        and told.source_row = latest.source_row
-    inner join {{ ref('stg_feeds') }} as feeds on told.city = feeds.city and told.feed = feeds.feed
-    where feeds.live_tail_of is not null and not told.is_duplicate
+    select event_key, {{ event_key('city', 'live_tail_of', 'source_id') }} as bulk_key
+    from events
+    where live_tail_of is not null and not is_duplicate
 )
 
 -- A parent that was never delivered cannot stand for anything.

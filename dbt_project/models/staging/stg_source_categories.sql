@@ -42,29 +42,16 @@ select
     coalesce(
         by_code.event_type, by_subcategory.event_type, by_category.event_type, labels.feed_event_type, '{{ var("unmapped_event_type") }}'
     ) as event_type,
+    {% for said, otherwise in [
+        ('event_subtype', 'labels.feed_event_subtype'), ('target_days', 'null'), ('is_private', 'false'), ('is_noise', 'false')
+    ] %}
     case
-        when by_code.event_type is not null then by_code.event_subtype
-        when by_subcategory.event_type is not null then by_subcategory.event_subtype
-        when by_category.event_type is not null then by_category.event_subtype
-        else labels.feed_event_subtype
-    end as event_subtype,
-    case
-        when by_code.event_type is not null then by_code.target_days
-        when by_subcategory.event_type is not null then by_subcategory.target_days
-        when by_category.event_type is not null then by_category.target_days
-    end as target_days,
-    case
-        when by_code.event_type is not null then by_code.is_private
-        when by_subcategory.event_type is not null then by_subcategory.is_private
-        when by_category.event_type is not null then by_category.is_private
-        else false
-    end as is_private,
-    case
-        when by_code.event_type is not null then by_code.is_noise
-        when by_subcategory.event_type is not null then by_subcategory.is_noise
-        when by_category.event_type is not null then by_category.is_noise
-        else false
-    end as is_noise,
+        when by_code.event_type is not null then by_code.{{ said }}
+        when by_subcategory.event_type is not null then by_subcategory.{{ said }}
+        when by_category.event_type is not null then by_category.{{ said }}
+        else {{ otherwise }}
+    end as {{ said }},
+    {% endfor %}
     case
         when by_code.event_type is not null then 'code'
         when by_subcategory.event_type is not null then 'subcategory'

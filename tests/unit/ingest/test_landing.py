@@ -11,7 +11,7 @@ from assets.ingest import building, commit, known_rows, landing, parsing, receip
 from assets.ingest.contracts import DELIVERY_COLUMNS, KINDS, LOCATION_COLUMNS, column_names
 from assets.ingest.feed import City, Feed
 from assets.ingest.lake import Lake
-from tests.declared_feed import BOX, declared_feed
+from tests.declared_feed import declared_feed, declared_town
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -38,17 +38,7 @@ class Town:
         )
 
     def city(self) -> City:
-        return City(
-            id="town",
-            folder=self.folder,
-            name="Town",
-            country="US",
-            state="IL",
-            time_zone="America/Chicago",
-            crs="EPSG:26916",
-            bbox=BOX,
-            feeds={"calls": self.feed},
-        )
+        return declared_town(self.folder, self.feed)
 
     def write(self, rows: range | str, name: str = "one.csv") -> None:
         lines = (

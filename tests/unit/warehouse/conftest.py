@@ -232,6 +232,19 @@ def dbt() -> Callable[..., dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
+def built(dbt: Callable[..., dict[str, str]]) -> Callable[[TinyLake], Path]:
+    """Return what builds a written lake, demands that all went through, and gives its home."""
+
+    def build(lake: TinyLake) -> Path:
+        statuses = dbt(lake.home, "build")
+        failed = {name: said for name, said in statuses.items() if said not in ("success", "pass", "no-op")}
+        assert failed == {}
+        return lake.home
+
+    return build
+
+
+@pytest.fixture(scope="session")
 def rows() -> Callable[[Path, str], list[dict]]:
     """Return what reads the rows of a query from a home's warehouse."""
 
