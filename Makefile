@@ -7,10 +7,10 @@ export DO_NOT_TRACK := 1
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help run ui portals test test-fast test-real soak bench lint lock clean
+.PHONY: help run ui portals docs test test-fast test-real soak bench bench-warehouse lint lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 .venv/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("citysignal needs Python 3.11 or later") if sys.version_info < (3, 11) else None'
@@ -31,8 +31,11 @@ ui: .venv/.ready ## Dagster UI and daemon on 127.0.0.1:3000, with the simulated 
 portals: .venv/.ready ## the simulated portals alone, on 127.0.0.1:8311, with addresses to try
 	@$(BIN)/citysignal portals
 
+docs: .venv/.ready ## the catalogue of the warehouse as one page under var/docs, and docs/ from its definitions
+	@$(BIN)/python -m orchestration.dbt_docs
+
 test: .venv/.ready ## the test suite
-	@$(BIN)/pytest -n 2 --dist loadfile tests
+	@$(BIN)/pytest -n 2 --dist loadfile tests/integration tests/real tests/contracts tests/unit
 
 test-fast: .venv/.ready ## unit tests only
 	@$(BIN)/pytest -n 2 --dist loadfile tests/unit
@@ -45,6 +48,9 @@ soak: .venv/.ready ## 500 sequences of edits and faults, 20 kills of a landing; 
 
 bench: .venv/.ready ## memory, speed and bytes of landing over the wire, at full size; some ten minutes
 	@$(BIN)/python -m bench.wire
+
+bench-warehouse: .venv/.ready ## a day's delta against a whole build at 2 million events; some fifteen minutes
+	@$(BIN)/python -m bench.warehouse
 
 lint: .venv/.ready ## ruff, import-linter, dbt parse, dagster definitions validate
 	@$(BIN)/ruff check .

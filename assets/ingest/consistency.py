@@ -14,7 +14,7 @@ from assets.ingest.declaration_text import one_of
 from assets.ingest.sql_expression import ExpressionError
 
 if TYPE_CHECKING:
-    from assets.ingest.feed import Feed
+    from assets.ingest.feed import City, Feed
     from assets.ingest.part import CategoryRule, Part
 
 SEEDS = Path(__file__).parents[2] / "dbt_project" / "seeds"
@@ -55,10 +55,28 @@ def canonical_statuses() -> tuple[str, ...]:
     return tuple(row["status"] for row in seed_rows("statuses.csv"))
 
 
+@lru_cache
+def canonical_agencies() -> tuple[str, ...]:
+    """Return the canonical owners that names of agencies stand for."""
+    return tuple(row["agency"] for row in seed_rows("agencies.csv"))
+
+
 def seed_rows(name: str) -> list[dict[str, str]]:
     """Return the rows of a seed of the dbt project; what is a table there is read from there."""
     with (SEEDS / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def city_findings(city: "City") -> Iterator[Finding]:
+    """Yield what does not fit in a city whose single values are all in order."""
+    owners: dict[str, tuple[str, str]] = {}
+    for name, agency in city.agencies.items():
+        if agency not in canonical_agencies():
+            said = f"{agency!r} is no canonical agency; {one_of(agency, canonical_agencies())}"
+            yield f"agencies.{name}", said
+        earlier, told = owners.setdefault(_plain(name), (name, agency))
+        if told != agency:
+            yield f"agencies.{name}", f"contradicts {earlier!r}, which is the same name; keep one"
 
 
 def findings(feed: "Feed") -> Iterator[Finding]:
@@ -118,6 +136,8 @@ def _expectations(feed: "Feed") -> Iterator[Finding]:
     for name, (low, high) in feed.expect.value_ranges.items():
         if low > high:
             yield f"expect.value_ranges.{name}", f"{low} is above {high}; write [lowest, highest]"
+    if "max_unmapped_share" in feed.expect.model_fields_set and feed.kind not in EVENT_KINDS:
+        yield "expect.max_unmapped_share", f"says nothing for a feed of kind {feed.kind}; remove it"
     first, last = feed.expect.earliest, feed.expect.latest
     if first is not None and last is not None and first > last:
         yield "expect.latest", f"{last} is before earliest {first}; exchange them"

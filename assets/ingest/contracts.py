@@ -54,6 +54,7 @@ CONTRACTS: dict[Kind, tuple[Column, ...]] = {
         Column("due_at", "time", "When the source expects it done (Open311 expected_datetime)."),
         Column("closed_at", "time", "When it was closed."),
         Column("status_notes", "text", "The source's note on the status; never published."),
+        Column("status_history", "text", "JSON array of at, status, agency, oldest first; never published."),
         Column("channel", "text", "How the request came in."),
         Column("parent_id", "text", "source_id of the request this one is a child of."),
         Column("is_duplicate", "flag", "Whether the source itself calls it a duplicate."),

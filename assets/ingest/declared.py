@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from assets.ingest.contracts import EVENT_KINDS
 from assets.ingest.feed import City, Feed
 from assets.ingest.lake import Lake
 
@@ -53,8 +54,10 @@ SCHEMAS: dict[str, pa.Schema] = {
             "asset_type": _TEXT,
             "area_type": _TEXT,
             "reach_m": _NUMBER,
+            "max_unmapped_share": _NUMBER,
         }
     ),
+    "agencies": pa.schema({"city": _TEXT, "source_agency": _TEXT, "agency": _TEXT}),
     "parts": pa.schema(
         {
             "city": _TEXT,
@@ -127,6 +130,12 @@ def _write(table: pa.Table, path: Path) -> None:
 def _rows(name: str, cities: Mapping[str, City]) -> list[dict]:
     if name == "cities":
         return [_city_row(city) for city in cities.values()]
+    if name == "agencies":
+        return [
+            {"city": city.id, "source_agency": source_agency, "agency": agency}
+            for city in cities.values()
+            for source_agency, agency in city.agencies.items()
+        ]
     rows_of = {
         "feeds": lambda feed: [_feed_row(feed)],
         "parts": _part_rows,
@@ -151,6 +160,7 @@ def _feed_row(feed: Feed) -> dict:
         "feed": feed.id,
         "is_verified": feed.verified,
         "reach_m": feed.reach_m if feed.kind == "asset" else None,
+        "max_unmapped_share": feed.expect.max_unmapped_share if feed.kind in EVENT_KINDS else None,
     }
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from assets.ingest.consistency import category_findings, findings
+from assets.ingest.consistency import category_findings, city_findings, findings
 from assets.ingest.contracts import EVENT_KINDS, EVENT_TIME, Kind, column_names
 from assets.ingest.declaration_text import DeclarationError, Problem, problems_of, read_table, read_yaml
 from assets.ingest.declared_values import Box, Crs, Id, MetreCrs, Point, Positive, Text, TimeZone
@@ -189,7 +189,8 @@ class Feed(Declaration):
             "crs": self.crs_of(part),
             "city": [self.city_crs, self.city_bbox],
             "default_points": self.known_default_points,
-            "expect": self.expect.model_dump(mode="json"),
+            # Landing does not judge by max_unmapped_share, and a new mapping must not make it read again.
+            "expect": self.expect.model_dump(mode="json", exclude={"max_unmapped_share"}),
             "exclude": [one.model_dump(mode="json") for one in self.exclude],
             "part": part.model_dump(
                 mode="json", include={"id", "format", "encoding", "delimiter", "skip_rows", "header", "as_of"}
@@ -205,6 +206,7 @@ class City(Declaration):
         crs: Projected, in metres.
         bbox: West, south, east, north in degrees; a point outside is not in the city.
         default_points: Where geocoders put what they cannot place, lon and lat.
+        agencies: The canonical owner that each name of an agency stands for, whichever feed tells it.
         folder: Where the declaration lies.
     """
 
@@ -220,6 +222,7 @@ class City(Declaration):
     bbox: Box
     is_simulated: bool = False
     default_points: tuple[Point, ...] = ()
+    agencies: dict[Text, Text] = Field(default_factory=dict)
 
 
 def load_cities(folders: Sequence[Path], variables: Mapping[str, str]) -> dict[str, City]:
@@ -276,6 +279,7 @@ def _read_city(folder: Path, variables: Mapping[str, str]) -> tuple[City | None,
             City, file, said, {"id": folder.name, "folder": folder}, hidden=("feeds",)
         )
     if city is not None:
+        problems += [Problem(str(file), *finding) for finding in city_findings(city)]
         frame = {"city_crs": city.crs, "city_bbox": city.bbox, "city_default_points": city.default_points}
     feeds: dict[str, Feed] = {}
     for path in sorted(folder.glob("*.yaml")):

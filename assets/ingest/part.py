@@ -137,7 +137,12 @@ class Exclusion(Declaration):
 
 
 class Expectations(Declaration):
-    """What a plausible delivery looks like; the gate checks it."""
+    """What a plausible delivery looks like; the gate checks it.
+
+    Attributes:
+        max_unmapped_share: Share of the feed's events whose category, or whose status, may be told and yet be
+            mapped by nothing; above it nothing is published. The warehouse judges it, over all deliveries.
+    """
 
     min_rows: int = Field(1, ge=0)
     max_null_share: dict[str, Share] = {}
@@ -149,6 +154,7 @@ class Expectations(Declaration):
     max_key_null_share: Share = 0.0
     max_quarantine_share: Share = 0.01
     max_outside_time_share: Share = 0.0
+    max_unmapped_share: Share = 0.02
 
 
 class Part(Declaration):

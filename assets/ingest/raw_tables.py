@@ -233,7 +233,7 @@ def delivery_metadata(deliveries: "Sequence[Delivery]", state: str) -> dict[str,
         "missing": sum(one.rows_missing for one in deliveries),
         "quarantined": sum(one.rows_quarantined for one in deliveries),
         "distinct_keys": sum(one.distinct_keys for one in deliveries),
-        "delivery_seconds": float(sum(one.seconds for one in deliveries)),
+        "delivery_seconds": round(float(sum(one.seconds for one in deliveries)), 1),
         "parts": dg.MetadataValue.md("\n".join(lines)),
     }
 

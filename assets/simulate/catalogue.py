@@ -1,6 +1,7 @@
 """What happens in the simulated city, as tables: kinds of events, planted effects, how cases are worked."""
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Literal
 
 Rhythm = Literal["waking", "working", "evening", "night", "any"]
@@ -190,4 +191,30 @@ SERVICES = (
     Service("tree_emergency", "Trees Bureau", 2, 1.5, 1.0, 0.30),
     Service("noise_residential", "Police Bureau", 1, 0.1, 1.0, 0.0),
     Service("noise_construction", "Environment Bureau", 5, 2.5, 1.0, 0.10),
+)
+
+#: Where everything goes that nobody routes; it works no service of its own.
+DISPATCH_DESK = "Dispatch Desk"
+#: All that can own a request, the desk last.
+OWNERS = (*dict.fromkeys(service.agency for service in SERVICES), DISPATCH_DESK)
+
+
+@dataclass(frozen=True)
+class RoutingShift:
+    """Days on which every request of one type goes to one owner, as when a routing table is lost.
+
+    Attributes:
+        first_on: First day on the city's clock.
+        last_on: Last day, included.
+    """
+
+    event_type: str
+    agency: str
+    first_on: date
+    last_on: date
+
+
+ROUTING_SHIFTS = (
+    RoutingShift("pothole", DISPATCH_DESK, date(2024, 4, 9), date(2024, 4, 12)),
+    RoutingShift("rodent", DISPATCH_DESK, date(2025, 5, 13), date(2025, 5, 21)),
 )

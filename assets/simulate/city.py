@@ -20,7 +20,7 @@ from assets.simulate.process import happen
 from assets.simulate.reporting import service_requests
 
 #: Raise it when the same seed and scale give other bytes: finished cities are then built anew.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 MARKER = "simulated.json"
 _SMALLEST_SCALE = 0.05
 
@@ -118,6 +118,7 @@ def _build(folder: Path, seed: int, scale: float, progress: Progress) -> dict[st
     noise = building.construction_noise(site_permits, seed)
     reports = service_requests(happenings, noise, seed)
     truth.write_reports(told, reports)
+    truth.write_casework(told, reports)
     rows |= requests.publish(portal, reports, ground, seed, ledger)
 
     progress("crimes", 0.55)
@@ -126,6 +127,7 @@ def _build(folder: Path, seed: int, scale: float, progress: Progress) -> dict[st
 
     progress("works and outages", 0.75)
     orders = works.work_orders(reports, happenings["infra_main_break"], seed)
+    truth.write_work_orders(told, orders, works.discrepancies(reports, orders))
     rows |= works_portal.publish_work_orders(portal, orders, ground, seed, ledger)
     readings = works.flood_readings(happenings["flood_sensor_event"], activity.storms, seed)
     rows |= works_portal.publish_flood_sensors(portal, readings, seed, ledger)

@@ -4,13 +4,15 @@ import numpy as np
 import pandas as pd
 
 from assets.simulate.calendar import CUT_2025, clock_times, days_later, to_utc
-from assets.simulate.catalogue import RHYTHM_OF
+from assets.simulate.casework import state_at
+from assets.simulate.catalogue import RHYTHM_OF, SERVICES
 from assets.simulate.chance import pick, stream
 from assets.simulate.ground import inside
 from assets.simulate.process import Happenings
-from assets.simulate.reporting import state_at
 
 _REPAIRS = {"streetlight_outage": "infra_streetlight_repair", "pothole": "infra_pothole_repair"}
+_REPAIRED = [row for row, service in enumerate(SERVICES) if service.event_type in _REPAIRS]
+_NEVER = np.datetime64("NaT", "s")
 _SEVERITIES = np.array(["MINOR", "MODERATE", "MAJOR"])
 
 
@@ -46,57 +48,67 @@ def crimes(happenings: dict[str, Happenings], event_types: tuple[str, ...], seed
 def work_orders(requests: pd.DataFrame, breaks: Happenings, seed: int) -> pd.DataFrame:
     """Return one row per repair or main break, ordered by time.
 
-    Columns: source_id, event_type, request (source_id it answers, or None), case, x, y, asset, occurred,
-    completed, quantity, severity.
+    Columns: source_id, event_type, answers (source_id of the request it is for, or None), request (the one
+    that it names, or None), error ('wrong_log', 'closed_in_one_open_in_other' or None), case, x, y, asset,
+    occurred, completed, quantity, severity.
     """
     rng = stream(seed, "work orders")
-    answered = requests.assign(done=state_at(requests, CUT_2025).closed)
-    answered = answered[
-        answered.event_type.isin(_REPAIRS)
-        & ~answered.is_labelled
-        & answered.done.notna()
-        & (answered.ending == "Completed")
-    ]
-    answered = answered[rng.random(len(answered)) < 0.9]
-    hours = rng.uniform(1, 5, len(answered))
-    repairs = pd.DataFrame(
-        {
-            "event_type": answered.event_type.map(_REPAIRS).to_numpy(),
-            "request": answered.source_id.to_numpy(),
-            "case": -1,
-            # Crews log where the truck stands.
-            "x": answered.x.to_numpy() + rng.normal(0, 5, len(answered)),
-            "y": answered.y.to_numpy() + rng.normal(0, 5, len(answered)),
-            "asset": answered.asset.to_numpy(),
-            "occurred": days_later(answered.done.to_numpy().astype("datetime64[s]"), -hours / 24),
-            "completed": answered.done.to_numpy(),
-            "quantity": np.where(answered.event_type == "pothole", 1 + rng.poisson(2.0, len(answered)), 1),
-            "severity": None,
-        }
-    )
+    repairable = _repairable(requests)
+    visits = _misfiled(_repairs(_done(repairable), rng), stream(seed, "misfiled work orders"))
+    stuck = _of_stuck(_stuck(repairable), stream(seed, "work orders of stuck requests"))
     started = clock_times(breaks.day, "any", rng)
     mended = days_later(started, rng.lognormal(np.log(0.6), 0.7, breaks.size))
     broken = pd.DataFrame(
         {
             "event_type": "infra_main_break",
+            "answers": None,
             "request": None,
+            "error": None,
             "case": np.arange(breaks.size),
             "x": breaks.x,
             "y": breaks.y,
             "asset": breaks.asset,
             "occurred": started,
-            "completed": np.where(mended < CUT_2025, mended, np.datetime64("NaT", "s")),
+            "completed": np.where(mended < CUT_2025, mended, _NEVER),
             "quantity": 1,
             "severity": _SEVERITIES[pick(rng, np.array([0.5, 0.35, 0.15]), breaks.size)],
         }
     )
-    rows = pd.concat(
-        [repairs.astype({"severity": object}), broken.astype({"request": object})], ignore_index=True
-    )
+    texts = dict.fromkeys(("answers", "request", "error", "severity"), object)
+    rows = pd.concat([frame.astype(texts) for frame in (visits, stuck, broken)], ignore_index=True)
     keep = (rows.occurred < CUT_2025) & inside(rows.x.to_numpy(), rows.y.to_numpy())
-    rows = rows[keep].sort_values(["occurred", "event_type", "case", "request"], ignore_index=True)
+    rows = rows[keep].sort_values(["occurred", "event_type", "case", "answers"], ignore_index=True)
     rows["source_id"] = np.char.mod("WO-%07d", 1 + np.arange(len(rows))).astype(object)
     return rows
+
+
+def discrepancies(requests: pd.DataFrame, orders: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per disagreement of requests and work orders at the last copy.
+
+    Columns: kind ('missing': done and no order; 'not_transferred': stuck and no order; 'wrong_log';
+    'closed_in_one_open_in_other'), source_id (the request), work_order (or None), named (the request that
+    the order names, or None).
+    """
+    repairable, answered = _repairable(requests), orders.answers.dropna()
+    told = []
+    for kind, of_kind in (("missing", _done(repairable)), ("not_transferred", _stuck(repairable))):
+        without = of_kind[~of_kind.source_id.isin(answered)]
+        told.append(
+            pd.DataFrame({"kind": kind, "source_id": without.source_id, "work_order": None, "named": None})
+        )
+    wrong = orders[orders.error.notna()]
+    told.append(
+        pd.DataFrame(
+            {
+                "kind": wrong.error,
+                "source_id": wrong.answers,
+                "work_order": wrong.source_id,
+                "named": wrong.request,
+            }
+        )
+    )
+    rows = pd.concat([frame.astype(object) for frame in told])
+    return rows.sort_values(["kind", "source_id"], ignore_index=True)
 
 
 def flood_readings(events: Happenings, storms: np.ndarray, seed: int) -> pd.DataFrame:
@@ -167,10 +179,104 @@ def outages(happenings: dict[str, Happenings], breaks: pd.DataFrame, seed: int) 
     rows["estimated"] = to_utc(days_later(local, rows.length * rng.lognormal(0, 0.4, len(rows))))
     restored = days_later(local, rows.length.to_numpy())
     is_back = (restored < CUT_2025) & (rng.random(len(rows)) < 0.985)
-    rows["restored"] = np.where(is_back, to_utc(restored), np.datetime64("NaT", "s"))
+    rows["restored"] = np.where(is_back, to_utc(restored), _NEVER)
     rows = rows[local < CUT_2025].sort_values(["started", "event_type", "x"], ignore_index=True)
     rows["source_id"] = np.char.mod("OUT-%06d", 1 + np.arange(len(rows))).astype(object)
     return rows.drop(columns=["local", "length"])
+
+
+def _done(requests: pd.DataFrame) -> pd.DataFrame:
+    """Return the requests that the last copy shows as completed, with `done`."""
+    told = requests[requests.ending == "Completed"]
+    told = told.assign(done=state_at(told, CUT_2025).closed)
+    return told[told.done.notna()]
+
+
+def _stuck(requests: pd.DataFrame) -> pd.DataFrame:
+    """Return the requests that got stuck and are open at the last copy."""
+    stuck = requests[requests.stall.notna()]
+    return stuck[state_at(stuck, CUT_2025).closed.isna()]
+
+
+def _repairable(requests: pd.DataFrame) -> pd.DataFrame:
+    return requests[requests.service.isin(_REPAIRED) & ~requests.is_labelled]
+
+
+def _repairs(done: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Return the visits that ended requests, nine of ten: the others were never logged."""
+    answered = done[rng.random(len(done)) < 0.9]
+    hours = rng.uniform(1, 5, len(answered))
+    return _orders(
+        answered,
+        days_later(answered.done.to_numpy().astype("datetime64[s]"), -hours / 24),
+        answered.done.to_numpy(),
+        rng,
+    )
+
+
+def _of_stuck(stuck: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Return the orders of requests that got stuck: of some work goes on, of some only the request does.
+
+    The others were never handed to a crew.
+    """
+    fate = pick(rng, np.array([0.45, 0.20, 0.35]), len(stuck))
+    services = [next(row for row in SERVICES if row.event_type == name) for name in stuck.event_type]
+    median, spread = (
+        np.array([getattr(row, name) for row in services]) for name in ("median_days", "spread")
+    )
+    begun = days_later(
+        stuck.assigned.to_numpy().astype("datetime64[s]"), rng.lognormal(np.log(median), spread)
+    )
+    finished = days_later(begun, rng.uniform(1, 5, len(stuck)) / 24)
+    is_finished = (fate == 1) & (finished < CUT_2025)
+    orders = _orders(stuck, begun, np.where(is_finished, finished, _NEVER), rng)
+    orders["error"] = np.where(is_finished, "closed_in_one_open_in_other", None)
+    return orders[fate < 2]
+
+
+def _orders(
+    requests: pd.DataFrame, occurred: np.ndarray, completed: np.ndarray, rng: np.random.Generator
+) -> pd.DataFrame:
+    count = len(requests)
+    return pd.DataFrame(
+        {
+            "event_type": requests.event_type.map(_REPAIRS).to_numpy(),
+            "answers": requests.source_id.to_numpy(),
+            "request": requests.source_id.to_numpy(),
+            "error": None,
+            "case": -1,
+            # Crews log where the truck stands.
+            "x": requests.x.to_numpy() + rng.normal(0, 5, count),
+            "y": requests.y.to_numpy() + rng.normal(0, 5, count),
+            "asset": requests.asset.to_numpy(),
+            "occurred": occurred,
+            "completed": completed,
+            "quantity": np.where(requests.event_type == "pothole", 1 + rng.poisson(2.0, count), 1),
+            "severity": None,
+        }
+    )
+
+
+def _misfiled(visits: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Return the visits with what crews get wrong: numbers left out or mistaken, orders never closed."""
+    slip = pick(rng, np.array([0.88, 0.08, 0.01, 0.01, 0.02]), len(visits))
+    number = visits.request.to_numpy(dtype=object)
+    # The next ticket of the same crew; in the order of their closing, as the visits come.
+    order = np.lexsort((visits.completed.to_numpy(), visits.event_type.to_numpy(dtype=str)))
+    neighbour = np.empty_like(number)
+    neighbour[order] = np.roll(number[order], 1)
+    digits = rng.integers(1, 10, len(visits)) * 10 ** rng.integers(0, 6, len(visits))
+    typed = np.array(
+        [f"{text[:5]}{int(text[5:]) + by:08d}" for text, by in zip(number, digits, strict=True)], dtype=object
+    )
+    is_left_open = slip == 4
+    return visits.assign(
+        request=np.select([slip == 1, slip == 2, slip == 3], [None, typed, neighbour], number),
+        error=np.select(
+            [np.isin(slip, (2, 3)), is_left_open], ["wrong_log", "closed_in_one_open_in_other"], None
+        ),
+        completed=visits.completed.where(~is_left_open),
+    )
 
 
 def _outages(

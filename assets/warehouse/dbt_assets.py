@@ -17,6 +17,7 @@ from dagster_dbt import DagsterDbtTranslator, dbt_assets
 from assets.ingest.clock import Clock
 from assets.ingest.feed import City
 from assets.ingest.lake import Lake
+from assets.warehouse.build_state import is_built_with, project_state
 from assets.warehouse.dbt_build import DbtBuild, NodeOutcome, RowCounter, release_warehouse
 from assets.warehouse.generation import Generation, generation_of
 from assets.warehouse.test_results import TestResult, write_test_results
@@ -158,8 +159,11 @@ def build_dbt_assets(manifest_path: Path, cities: Mapping[str, City]) -> list[dg
         clock: dg.ResourceParam[Clock],
         dbt: dg.ResourceParam[DbtBuild],
     ) -> Iterator[Any]:
-        """Everything from typed rows to block sums."""
+        """Everything from typed rows to block sums; the next build goes on from here."""
         yield from build_pass(context, manifest, ["--exclude", VERDICT], config, lake, clock, dbt)
+        if is_everything(context):
+            dbt.note_loaded(project_state(dbt.project))
+            release_warehouse()
 
     @dbt_assets(
         manifest=manifest,
@@ -196,10 +200,10 @@ def build_pass(
         dagster.Failure: A model or a test of error severity failed; every one is named.
     """
     generation = Generation(generation_of(context, clock), context.run.run_id, clock.now())
-    arguments = [
-        *selection(context, manifest, whole_pass),
-        *(["--full-refresh"] if config.full_refresh else []),
-    ]
+    arguments = selection(context, manifest, whole_pass)
+    if config.full_refresh or not is_built_with(lake.build_warehouse, project_state(dbt.project)):
+        context.log.info("every table is built from nothing: asked for, or no build of this project is whole")
+        arguments.append("--full-refresh")
     asset_of = {spec.metadata[UNIQUE_ID]: spec.key for spec in selected_assets(context)}
     check_of = {spec.metadata[UNIQUE_ID]: spec for spec in selected_checks(context)}
     tests, broken, counter = [], [], RowCounter()
@@ -232,12 +236,16 @@ def selection(
     context: dg.AssetExecutionContext, manifest: Mapping[str, Any], whole_pass: Sequence[str]
 ) -> list[str]:
     """Return dbt's selection arguments for what Dagster selected."""
-    everything = set(context.assets_def.node_keys_by_output_name.values())
-    if context.selected_asset_keys == everything:
+    if is_everything(context):
         return list(whole_pass)
     specs = [*selected_assets(context), *selected_checks(context)]
     names = [".".join(manifest["nodes"][spec.metadata[UNIQUE_ID]]["fqn"]) for spec in specs]
     return ["--select", *names, "--indirect-selection", "empty"]
+
+
+def is_everything(context: dg.AssetExecutionContext) -> bool:
+    """Return whether the run selected the whole pass."""
+    return context.selected_asset_keys == set(context.assets_def.node_keys_by_output_name.values())
 
 
 def selected_assets(context: dg.AssetExecutionContext) -> list[dg.AssetSpec]:

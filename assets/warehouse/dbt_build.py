@@ -4,6 +4,7 @@ In-process because a dbt program per step costs about eight times the CPU and a 
 DuckDB file while the first one reads row counts from it.
 """
 
+import json
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -103,16 +104,33 @@ class DbtBuild:
                     result.execution_time,
                 )
 
+    def note_loaded(self, state: str) -> None:
+        """Let the warehouse know that what it was built from is loaded.
+
+        Args:
+            state: The state of the project it was built with.
+
+        Raises:
+            DbtBuildError: dbt could not write it.
+        """
+        from dbt.cli.main import dbtRunner
+
+        arguments = ["mark_loaded", "--args", json.dumps({"project": state})]
+        outcome = dbtRunner().invoke(["run-operation", *arguments, *self._settings()])
+        if not outcome.success:
+            raise DbtBuildError(f"dbt did not note what it loaded: {outcome.exception or outcome.result}")
+
     def _command(self) -> list[str]:
+        return ["build", "--exclude-resource-type", "unit_test", *self._settings()]
+
+    def _settings(self) -> list[str]:
         return [
-            "build",
             "--project-dir", str(self.project),
             "--profiles-dir", str(self.project),
             "--target-path", str(self.target),
             "--log-path", str(self.logs),
             "--log-level", "none",
             "--log-level-file", "info",
-            "--exclude-resource-type", "unit_test",
             "--no-use-colors",
         ]  # fmt: skip
 

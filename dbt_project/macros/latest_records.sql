@@ -1,9 +1,11 @@
-{#- The rows of a staging model that are the latest version of their case, with the columns asked for. -#}
+{#- An incremental model of the rows of a staging model that are the latest version of their case, with the columns
+    asked for. -#}
 {% macro latest_records(staging, columns) -%}
+{{- config(materialized='incremental', incremental_strategy='replace_keys') -}}
 with latest as (
     select event_key, part, delivery_id, source_row
     from {{ ref('int_versions_numbered') }}
-    where is_latest
+    where is_latest and {{ in_changed_keys('event_key') }}
 ),
 
 records as (

@@ -47,3 +47,15 @@
         + ({{ y }} - {{ segment }}.y1 - {{ along }} * {{ segment }}.dy) * ({{ y }} - {{ segment }}.y1 - {{ along }} * {{ segment }}.dy)
     )
 {%- endmacro %}
+
+{#- Whether a boundary (or an item) holds on a day: from its first day until the day after its last. -#}
+{% macro holds_on(place, day) -%}
+    ({{ place }}.valid_from is null or {{ day }} >= {{ place }}.valid_from)
+    and ({{ place }}.valid_to is null or {{ day }} < {{ place }}.valid_to)
+{%- endmacro %}
+
+{#- Whether there is a day on which two boundaries hold. -#}
+{% macro hold_on_one_day(one, other) -%}
+    ({{ one }}.valid_from is null or {{ other }}.valid_to is null or {{ one }}.valid_from < {{ other }}.valid_to)
+    and ({{ other }}.valid_from is null or {{ one }}.valid_to is null or {{ other }}.valid_from < {{ one }}.valid_to)
+{%- endmacro %}

@@ -37,3 +37,12 @@
         else coalesce({{ utc_to_wall(at ~ " - interval 1 hour", time_zone) }} = {{ local }}, false)
     end
 {%- endmacro %}
+
+{#- The time, unless it lies before 1900 or more than some years after the delivery that told it. -#}
+{% macro plausible_time(at, delivered_at, years=2) -%}
+    case
+        when {{ at }} >= timestamp '1900-01-01 00:00:00'
+            and {{ at }} <= {{ delivered_at }} + interval {{ years }} year
+            then {{ at }}
+    end
+{%- endmacro %}

@@ -24,6 +24,7 @@
 {% macro staged_events(
     kind, event_times, closing_time=none, due_time=none, times=[], future_times=[], numbers=[], flags=[], texts=[]
 ) %}
+{{- config(materialized='incremental', incremental_strategy='replace_batches') }}
 {%- set texts_of_all = [
     'source_id', 'category', 'subcategory', 'code', 'status', 'agency', 'address', 'postal_code', 'parcel_id',
     'asset_id', 'source_areas', 'unit', 'attributes'
@@ -36,7 +37,7 @@
     'x_m', 'y_m', 'h3_7', 'h3_9', 'h3_10', 'location_quality'
 ] -%}
 with records as (
-    select * from {{ source('raw', kind) }}
+    select * from {{ source('raw', kind) }} where {{ is_to_be_staged(kind) }}
 ),
 
 feeds as (
@@ -100,11 +101,8 @@ plausible as (
     select
         *,
         {%- for name in all_times %}
-        case
-            when {{ name }}_told >= timestamp '1900-01-01 00:00:00'
-                and {{ name }}_told <= delivered_at + interval {{ 50 if name in future_times else 2 }} year
-                then {{ name }}_told
-        end as {{ name }}{{ ',' if not loop.last }}
+        {{ plausible_time(name ~ '_told', 'delivered_at', 50 if name in future_times else 2) }} as {{ name }}
+        {{- ',' if not loop.last }}
         {%- endfor %}
     from zoned
 ),

@@ -5,8 +5,10 @@ import gzip
 import hashlib
 import io
 import json
+from datetime import date, timedelta
 
 import pytest
+from scipy import stats
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -150,3 +152,66 @@ def test_the_extract_holds_the_requests_and_its_checksums_hold(chicago):
         published = sum(1 for _ in csv.reader(file)) - 1
     [(expected,)] = chicago.rows("select count(*) from open_data.service_requests")
     assert published == expected > 100_000
+
+
+def p90(durations: list[int], is_closed: list[bool]) -> float | None:
+    """Return the first duration by which Kaplan-Meier has 90 % closed, or None where it never does."""
+    closed = [days for days, ended in zip(durations, is_closed, strict=True) if ended]
+    still_open = [days for days, ended in zip(durations, is_closed, strict=True) if not ended]
+    survival = stats.ecdf(stats.CensoredData(uncensored=closed, right=still_open)).sf
+    reached = survival.quantiles[survival.probabilities <= 0.1 + 1e-9]
+    return float(reached.min()) if len(reached) else None
+
+
+def months_read_at_their_end(cases: list[tuple[date, date | None]]) -> list[tuple]:
+    """Return month, open then, closed-only p90, Kaplan-Meier p90, and the p90 that it turned out to be.
+
+    Each month is read as of its last day, when many of its cases are open; in the whole file hardly any is.
+    """
+    told = []
+    for year, month in [(year, month) for year in (2011, 2012, 2013, 2014) for month in range(1, 13)][:-1]:
+        last = date(year + month // 12, month % 12 + 1, 1) - timedelta(days=1)
+        cohort = [case for case in cases if (case[0].year, case[0].month) == (year, month)]
+        days = [((closed or last) - opened).days for opened, closed in cohort]
+        was_closed = [closed is not None and closed <= last for _, closed in cohort]
+        seen = [min(spent, (last - opened).days) for spent, (opened, _) in zip(days, cohort, strict=True)]
+        only_closed = [spent for spent, ended in zip(seen, was_closed, strict=True) if ended]
+        told.append(
+            (
+                f"{year}-{month:02}",
+                was_closed.count(False),
+                p90(only_closed, [True] * len(only_closed)),
+                p90(seen, was_closed),
+                p90(days, [closed is not None for _, closed in cohort]),
+            )
+        )
+    return told
+
+
+def test_closed_only_percentiles_promise_what_kaplan_meier_does_not(chicago):
+    """Sanitation, each month of four years as it looked on its last day, against how it ended."""
+    cases = chicago.rows(
+        """select event_on, cast(closed_local as date) from core.fct_events
+           where feed = 'sanitation_complaints' and is_canonical and event_on >= '2011-01-01'"""
+    )
+    months = months_read_at_their_end(cases)
+    print("\nmonth    open  closed-only p90  Kaplan-Meier p90  turned out")
+    for month, still_open, closed_only, km, truth in months:
+        print(f"{month}  {still_open:4}  {closed_only:15}  {km or 'not reached':>16}  {truth:10}")
+    assert all(km is None or closed_only <= km for _, _, closed_only, km, _ in months)
+    too_short = [closed_only / truth for *_, closed_only, _, truth in months]
+    known = [km / truth for *_, km, truth in months if km is not None]
+    middle, middle_known = (sorted(shares)[len(shares) // 2] for shares in (too_short, known))
+    print(f"closed only: {middle:.2f} of the days it took (median of {len(months)} months)")
+    print(f"Kaplan-Meier: {middle_known:.2f} (median of the {len(known)} months in which it is known)")
+    assert sum(share < 0.8 for share in too_short) > len(months) / 2
+    assert 0.9 < middle_known < 1.1
+
+    [(still_open, closed_only, km)] = chicago.rows(
+        """select n_censored, closed_only_p90_days_to_close, km_p90_days_to_close
+           from operations.mart_metric_book
+           where city = 'chicago' and event_type = 'sanitation_violation' and month_on = '2014-12-01'"""
+    )
+    print(f"the book, December 2014: {still_open} open, closed only {closed_only}, Kaplan-Meier {km}")
+    assert still_open > 100
+    assert km > 1.5 * closed_only

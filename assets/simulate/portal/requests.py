@@ -1,13 +1,16 @@
 """The 311 portal: two yearly copies as CSV; the later one repeats older cases that changed since."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from assets.simulate.calendar import CUT_2024, CUT_2025
-from assets.simulate.catalogue import REQUEST_SUBTYPES, SERVICES
+from assets.simulate.casework import known_at_2024, new_in_2025, state_at, steps_until
+from assets.simulate.catalogue import REQUEST_SUBTYPES
 from assets.simulate.chance import stream
 from assets.simulate.ground import CITY_HALL, Ground, to_lonlat
 from assets.simulate.portal.dirt import (
@@ -21,7 +24,6 @@ from assets.simulate.portal.dirt import (
     untouched,
 )
 from assets.simulate.portal.files import csv_bytes, shaped, with_lines, write_gzip
-from assets.simulate.reporting import known_at_2024, new_in_2025, state_at
 
 _TIME = "'%Y-%m-%dT%H:%M:%S.000'"
 _SQL = f"""
@@ -33,7 +35,8 @@ select
     parent as "PARENT_SR_NUMBER", is_labelled::varchar as "DUPLICATE",
     concat(house, ' ', street) as "STREET_ADDRESS", zip as "ZIP_CODE", asset as "ASSET_NUMBER",
     ward as "WARD", neighbourhood as "NEIGHBOURHOOD", district as "POLICE_DISTRICT",
-    printf('%.6f', lon) as "LONGITUDE", printf('%.6f', lat) as "LATITUDE", note as "STATUS_NOTE"
+    printf('%.6f', lon) as "LONGITUDE", printf('%.6f', lat) as "LATITUDE", note as "STATUS_NOTE",
+    log as "STATUS_LOG"
 from requests
 """  # noqa: S608
 
@@ -77,7 +80,6 @@ def _text(requests: pd.DataFrame, cut: np.datetime64, ground: Ground, seed: int)
             name: np.array([getattr(row, name) for row in REQUEST_SUBTYPES], dtype=object)[subtype]
             for name in ("category", "subcategory", "code")
         },
-        agency=np.array([service.agency for service in SERVICES], dtype=object)[requests.service],
         house=ground.house[spot],
         street=ground.street_names[ground.street[spot]].astype(object),
         zip=np.char.mod("000%02d", 1 + neighbourhood // 4).astype(object),
@@ -90,8 +92,26 @@ def _text(requests: pd.DataFrame, cut: np.datetime64, ground: Ground, seed: int)
         note=np.where(
             is_personal, "Caller asks to be phoned at 555-0142, bell at the side door", "See work log"
         ),
+        log=_logs(requests, cut),
     )
     return shaped(_SQL, requests=pd.concat([frame, state_at(requests, cut)], axis=1))
+
+
+def _logs(requests: pd.DataFrame, cut: np.datetime64) -> pd.Series:
+    """Return each request's steps as JSON, oldest first; a step tells the time and what it changed."""
+    steps = steps_until(requests, cut)
+    is_first = (steps.place != steps.place.shift()).to_numpy()
+    at = pa.array(steps["at"].to_numpy().astype("datetime64[ms]")).cast(pa.string())
+    texts: list[pa.Array | str] = ['{"at":"', pc.utf8_replace_slice(at, 10, 11, "T"), '"']
+    for name in ("status", "agency"):
+        codes = steps[name].cat.codes.to_numpy()
+        said = pa.array(["", *(f',"{name}":{json.dumps(value)}' for value in steps[name].cat.categories)])
+        texts.append(said.take(pa.array(np.where(is_first | (codes != np.roll(codes, 1)), codes + 1, 0))))
+    records = pc.binary_join_element_wise(*texts, "}", "")
+    offsets = np.append(np.flatnonzero(is_first), len(steps)).astype(np.int32)
+    joined = pc.binary_join(pa.ListArray.from_arrays(offsets, records), ",")
+    logs = pc.binary_join_element_wise("[", joined, "]", "")
+    return pd.Series(pd.array(logs, dtype="str"), index=requests.index)
 
 
 def _asset_ids(requests: pd.DataFrame) -> np.ndarray:

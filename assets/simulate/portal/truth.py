@@ -1,4 +1,4 @@
-"""What is true of the simulated city, for tests: effects, true events, true duplicates, dirt, violators."""
+"""What is true of the simulated city, for tests: effects, events, what befell requests, dirt, violators."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from assets.simulate.catalogue import EFFECTS, NULL_PAIRS
+from assets.simulate import casework
+from assets.simulate.catalogue import EFFECTS, NULL_PAIRS, ROUTING_SHIFTS
 from assets.simulate.portal.dirt import Ledger
 from assets.simulate.portal.files import write_parquet
 from assets.simulate.process import Happenings, Thinning
@@ -39,6 +40,34 @@ def write_reports(folder: Path, requests: pd.DataFrame) -> None:
     """Write requests.parquet: which true event each request tells of, and what will ever happen to it."""
     columns = ["source_id", "event_type", "case", "is_repeat", "is_labelled", "parent", "x", "y", "requested"]
     _write(folder / "requests.parquet", requests[[*columns, "closed", "reopened", "closed_again"]])
+
+
+def write_casework(folder: Path, requests: pd.DataFrame) -> None:
+    """Write what goes wrong with requests, whenever it will: handoffs, repeat_contacts and stalls.parquet.
+
+    Beside them routing_shifts.json: days of the city's clock, and how many requests they hold.
+    """
+    _write(folder / "handoffs.parquet", casework.handoffs(requests))
+    _write(folder / "repeat_contacts.parquet", casework.repeat_contacts(requests))
+    _write(folder / "stalls.parquet", casework.stalls(requests))
+    shifts = [
+        {
+            "event_type": shift.event_type,
+            "agency": shift.agency,
+            "first_on": shift.first_on.isoformat(),
+            "last_on": shift.last_on.isoformat(),
+            "requests": int(casework.is_shifted(requests, shift).sum()),
+        }
+        for shift in ROUTING_SHIFTS
+    ]
+    (folder / "routing_shifts.json").write_text(json.dumps(shifts, indent=2) + "\n", encoding="utf-8")
+
+
+def write_work_orders(folder: Path, orders: pd.DataFrame, discrepancies: pd.DataFrame) -> None:
+    """Write work_orders.parquet (which request each order is for and names) and reconciliation.parquet."""
+    columns = ["source_id", "event_type", "answers", "request", "error", "completed"]
+    _write(folder / "work_orders.parquet", orders[columns])
+    _write(folder / "reconciliation.parquet", discrepancies)
 
 
 def write_dirt(folder: Path, ledger: Ledger) -> None:

@@ -44,10 +44,13 @@ _EVENT_FILES = (
 )  # fmt: skip
 
 _CREATED, _MODIFIED, _DUE = (local(f'"{what}_DATE"') for what in ("CREATED", "LAST_MODIFIED", "DUE"))
+#: The log begins when the request does.
 _FRESH_REQUEST = {
     "STATUS": """if("DUPLICATE" = 'true', 'Open - Dup', 'Open')""",
+    "OWNER_DEPARTMENT": """json_extract_string("STATUS_LOG", '$[0].agency')""",
     "LAST_MODIFIED_DATE": '"CREATED_DATE"',
     "CLOSED_DATE": "null",
+    "STATUS_LOG": """'[' || json_extract("STATUS_LOG", '$[0]')::varchar || ']'""",
 }
 
 

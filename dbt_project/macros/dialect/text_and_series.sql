@@ -36,3 +36,13 @@
 {% macro split_rows(text, separator) -%}
     unnest(string_split({{ text }}, '{{ separator }}'))
 {%- endmacro %}
+
+{#- All columns of a row as one text, the same for the same row. -#}
+{% macro row_text(alias) -%}
+    cast(to_json({{ alias }}) as varchar)
+{%- endmacro %}
+
+{#- The last value up to a row that is not null; stands before `over` with an order. -#}
+{% macro last_told(value) -%}
+    last_value({{ value }} ignore nulls)
+{%- endmacro %}

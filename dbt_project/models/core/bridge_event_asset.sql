@@ -1,3 +1,5 @@
+{{ config(materialized='incremental', incremental_strategy='replace_near_assets', unique_key=['event_key']) }}
+
 -- The nearest item of each type that stood on the day of the event. Only where items come and go has an event to be
 -- ranked; elsewhere its place has settled it.
 with events as (
@@ -8,6 +10,10 @@ with events as (
         x_m,
         y_m
     from {{ ref('fct_events') }}
+    where
+        x_m is not null
+        and y_m is not null
+        and {{ in_changed_places('event_key', 'city', 'asset') }}
 ),
 
 places as (
@@ -17,10 +23,12 @@ places as (
 settled as (
     select
         events.event_key,
+        events.city,
         places.asset_type,
         places.asset_key,
         places.asset_id,
-        places.distance_m
+        places.distance_m,
+        places.reach_m
     from events
     inner join places
         on events.city = places.city
@@ -32,10 +40,12 @@ settled as (
 standing as (
     select
         events.event_key,
+        events.city,
         places.asset_type,
         places.asset_key,
         places.asset_id,
         places.distance_m,
+        places.reach_m,
         row_number() over (
             partition by events.event_key, places.asset_type order by places.nearness
         ) as nearness
@@ -44,19 +54,26 @@ standing as (
         on events.city = places.city
         and events.x_m = places.x_m
         and events.y_m = places.y_m
-    where
-        not places.is_settled
-        and (places.valid_from is null or events.event_on >= places.valid_from)
-        and (places.valid_to is null or events.event_on < places.valid_to)
+    where not places.is_settled and {{ holds_on('places', 'events.event_on') }}
 )
 
-select * from settled
-union all
 select
     event_key,
+    city,
     asset_type,
     asset_key,
     asset_id,
-    distance_m
+    distance_m,
+    reach_m
+from settled
+union all
+select
+    event_key,
+    city,
+    asset_type,
+    asset_key,
+    asset_id,
+    distance_m,
+    reach_m
 from standing
 where nearness = 1

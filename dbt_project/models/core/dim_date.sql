@@ -1,8 +1,12 @@
-with span as (
-    select
-        min(event_on) as first_on,
-        max(greatest(event_on, cast(closed_local as date), cast(as_of_at as date))) as last_on
+with days_told as (
+    select min(event_on) as first_on, max(greatest(event_on, cast(closed_local as date))) as last_on
     from {{ ref('fct_events') }}
+    union all
+    select null as first_on, max(cast(as_of_at as date)) as last_on from {{ ref('dim_feed') }}
+),
+
+span as (
+    select min(first_on) as first_on, max(last_on) as last_on from days_told
 ),
 
 days as (

@@ -1,5 +1,33 @@
-with latest as (
-    select * from {{ ref('int_versions_numbered') }} where is_latest
+{{ config(materialized='incremental', incremental_strategy='replace_keys') }}
+{%- set changed_keys = ref('int_changed_keys') %}
+{%- set is_delta = not builds_whole() %}
+
+{#- Beside the changed keys: whose duplicate they are may follow from another case's change, and a feed that tells
+    closure for the first time settles which of its older cases are open. -#}
+with {% if is_delta %}changed as (
+    select event_key from {{ changed_keys }}
+    union
+    select coalesce(now.event_key, before.event_key) as event_key
+    from {{ ref('int_duplicates_resolved') }} as now
+    full outer join (
+        select event_key, canonical_event_key, duplicate_method
+        from {{ this }}
+        where canonical_event_key is not null and duplicate_method is not null
+    ) as before on now.event_key = before.event_key
+    where
+        now.canonical_event_key is distinct from before.canonical_event_key
+        or (before.duplicate_method <> 'source' and now.duplicate_method <> before.duplicate_method)
+    union
+    select before.event_key
+    from {{ this }} as before
+    inner join {{ ref('int_feeds_measured') }} as measures
+        on before.city = measures.city and before.feed = measures.feed
+    where before.is_open is null and measures.tells_closure
+),
+
+{% endif %}latest as (
+    select * from {{ ref('int_versions_numbered') }}
+    where is_latest {% if is_delta %}and event_key in (select event_key from changed){% endif %}
 ),
 
 events as (
@@ -20,6 +48,10 @@ event_types as (
 
 feeds as (
     select * from {{ ref('stg_feeds') }}
+),
+
+owners as (
+    select * from {{ ref('int_routed_owners') }}
 ),
 
 absences as (
@@ -56,7 +88,11 @@ final as (
             when measures.tells_closure then events.closed_at is null
         end as is_open,
         events.agency,
-        coalesce(nullif(event_types.default_owner, 'unknown'), feeds.owner_agency) as owner_agency,
+        owners.agency_canonical,
+        coalesce(owners.owner_agency, feeds.owner_agency) as owner_agency,
+        coalesce(owners.owner_method, 'feed') as owner_method,
+        owners.routing_rule_id,
+        owners.expected_agency,
         events.event_at,
         events.event_local,
         cast(events.event_local as date) as event_on,
@@ -103,7 +139,6 @@ final as (
         latest.version_count,
         latest.first_observed_at,
         latest.last_observed_at,
-        measures.as_of_at,
         events.content_hash,
         events.delivery_sha,
         events.dq_flags
@@ -122,6 +157,13 @@ final as (
     left join measures on events.city = measures.city and events.feed = measures.feed
     left join event_types on events.event_type = event_types.event_type
     left join feeds on events.city = feeds.city and events.feed = feeds.feed
+    left join owners
+        on events.city = owners.city
+        and events.feed = owners.feed
+        and events.event_type = owners.event_type
+        and events.category is not distinct from owners.category
+        and events.subcategory is not distinct from owners.subcategory
+        and events.agency is not distinct from owners.agency
 )
 
 select * from final

@@ -1,4 +1,9 @@
--- Municipal points repeat, so places are decided once each and events find theirs in bridge_event_area.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_in_areas', unique_key=['city', 'x_m', 'y_m']
+) }}
+
+-- Municipal points repeat, so places are decided once each and events find theirs in bridge_event_area. Every record's
+-- place is here, also one that its case has left since: places only ever come, so a delta adds and takes none away.
 with places as (
     select distinct
         city,
@@ -6,8 +11,11 @@ with places as (
         y_m,
         {{ snapped('x_m') }} as x,
         {{ snapped('y_m') }} as y
-    from {{ ref('fct_events') }}
-    where x_m is not null and y_m is not null
+    from {{ ref('int_events_unioned') }}
+    where
+        x_m is not null
+        and y_m is not null
+        and {{ in_changed_places('event_key', 'city', 'boundary') }}
 ),
 
 keyed as (
@@ -71,18 +79,54 @@ found as (
     select * from in_inner_cells
     union all
     select * from in_border_cells
+),
+
+named as (
+    select
+        found.city,
+        found.x_m,
+        found.y_m,
+        areas.area_type,
+        found.area_key,
+        areas.area_id,
+        areas.valid_from,
+        areas.valid_to
+    from found
+    inner join areas
+        on found.city = areas.city
+        and found.area_key = areas.area_key
+),
+
+-- Few areas of one type overlap on any day; whoever counts events in any of them has to know.
+overlapping as (
+    select distinct
+        named.city,
+        named.x_m,
+        named.y_m,
+        named.area_key
+    from named
+    inner join named as lower_keyed
+        on named.city = lower_keyed.city
+        and named.x_m = lower_keyed.x_m
+        and named.y_m = lower_keyed.y_m
+        and named.area_type = lower_keyed.area_type
+        and named.area_key > lower_keyed.area_key
+    where {{ hold_on_one_day('named', 'lower_keyed') }}
 )
 
 select
-    found.city,
-    found.x_m,
-    found.y_m,
-    areas.area_type,
-    found.area_key,
-    areas.area_id,
-    areas.valid_from,
-    areas.valid_to
-from found
-inner join areas
-    on found.city = areas.city
-    and found.area_key = areas.area_key
+    named.city,
+    named.x_m,
+    named.y_m,
+    named.area_type,
+    named.area_key,
+    named.area_id,
+    named.valid_from,
+    named.valid_to,
+    overlapping.area_key is not null as is_overlapping
+from named
+left join overlapping
+    on named.city = overlapping.city
+    and named.x_m = overlapping.x_m
+    and named.y_m = overlapping.y_m
+    and named.area_key = overlapping.area_key

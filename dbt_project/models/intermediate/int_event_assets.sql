@@ -1,13 +1,21 @@
+{{ config(
+    materialized='incremental', incremental_strategy='replace_near_assets', unique_key=['city', 'x_m', 'y_m']
+) }}
+
 -- Of each type, the nearest item that always stood, and every nearer one that stood for a time only: whichever day an
--- event happened, its nearest item is among them. Nearly every place keeps one row per type.
+-- event happened, its nearest item is among them. Nearly every place keeps one row per type. Places as in
+-- int_event_areas.
 with places as (
     select distinct
         city,
         x_m,
         y_m,
         {{ grid_cell('x_m', 'y_m') }} as cell
-    from {{ ref('fct_events') }}
-    where x_m is not null and y_m is not null
+    from {{ ref('int_events_unioned') }}
+    where
+        x_m is not null
+        and y_m is not null
+        and {{ in_changed_places('event_key', 'city', 'asset') }}
 ),
 
 pieces as (
@@ -56,6 +64,7 @@ in_reach as (
         y_m,
         asset_type,
         asset_key,
+        max(reach_m) as reach_m,
         min(distance2) as distance2
     from measured
     where distance2 <= reach_m * reach_m
@@ -69,6 +78,7 @@ ranked as (
         in_reach.y_m,
         in_reach.asset_type,
         in_reach.asset_key,
+        in_reach.reach_m,
         assets.asset_id,
         assets.valid_from,
         assets.valid_to,
@@ -101,6 +111,7 @@ select
     asset_key,
     asset_id,
     distance_m,
+    reach_m,
     nearness,
     coalesce(nearest_lasting = 1, false) as is_settled,
     valid_from,

@@ -1,8 +1,10 @@
+{{ config(materialized='incremental', incremental_strategy='replace_keys') }}
+
 -- Narrow on purpose: the wide columns are joined to the rows that are left (fct_events, fct_event_versions).
 -- Of two states of a case in one delivery the one that was updated later holds: a portal's rows come in the order of
 -- its row ids, which says nothing of time. A file's order counts where no update is told.
 with records as (
-    select * from {{ ref('int_records_keyed') }}
+    select * from {{ ref('int_records_keyed') }} where {{ in_changed_keys('event_key') }}
 ),
 
 compared as (

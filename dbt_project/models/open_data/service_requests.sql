@@ -57,7 +57,7 @@ select
     round(events.lat, 3) as lat,
     feeds.publisher as source_publisher,
     feeds.licence as source_licence,
-    events.as_of_at
+    feeds.as_of_at
 from events
 inner join requests on events.event_key = requests.event_key
 inner join cities on events.city = cities.city

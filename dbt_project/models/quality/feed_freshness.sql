@@ -20,14 +20,15 @@ attempts as (
 
 newest as (
     select
-        city,
-        feed,
-        max(case when event_at <= as_of_at then event_at end) as newest_event_at,
-        max(case when updated_at <= as_of_at then updated_at end) as newest_update_at,
-        count(*) filter (where event_at <= as_of_at) as events,
-        count(*) filter (where missing_since_at is not null) as rows_missing
-    from {{ ref('fct_events') }}
-    group by city, feed
+        events.city,
+        events.feed,
+        max(case when events.event_at <= feeds.as_of_at then events.event_at end) as newest_event_at,
+        max(case when events.updated_at <= feeds.as_of_at then events.updated_at end) as newest_update_at,
+        count(*) filter (where events.event_at <= feeds.as_of_at) as events,
+        count(*) filter (where events.missing_since_at is not null) as rows_missing
+    from {{ ref('fct_events') }} as events
+    inner join feeds on events.city = feeds.city and events.feed = feeds.feed
+    group by events.city, events.feed
 ),
 
 rows_told as (

@@ -25,6 +25,7 @@ select
     declared.event_type,
     declared.event_subtype,
     declared.target_days,
+    declared.max_unmapped_share,
     cities.time_zone
 from declared
 inner join cities on declared.city = cities.city

@@ -5,5 +5,5 @@
     due_time='due_at',
     future_times=['due_at'],
     flags=['is_duplicate'],
-    texts=['channel', 'parent_id', 'status_notes']
+    texts=['channel', 'parent_id', 'status_notes', 'status_history']
 ) }}

@@ -7,14 +7,7 @@ canonical as (
 ),
 
 declared as (
-    select
-        city,
-        feed,
-        {{ normalised_text('source_status') }} as status_key,
-        min(status) as canonical_status
-    from {{ source('declared', 'statuses') }}
-    group by city, feed, {{ normalised_text('source_status') }}
-    having count(distinct status) = 1
+    select * from {{ ref('stg_status_rules') }}
 ),
 
 told as (

@@ -74,12 +74,13 @@ def test_every_declared_thing_is_a_row(tmp_path):
     schools = make_feed(
         "aville", "schools", kind="asset", asset_type="school", reach_m=200, columns={"source_id": "id"}
     )
-    counts = write_declared_tables(
-        lake, {"aville": make_city("aville", requests, schools, is_simulated=True)}
-    )
+    agencies = {"DSNY": "sanitation", "Dept. of  Water": "water"}
+    city = make_city("aville", requests, schools, is_simulated=True, agencies=agencies)
+    counts = write_declared_tables(lake, {"aville": city})
     assert counts == {
         "cities": 1,
         "feeds": 2,
+        "agencies": 2,
         "parts": 3,
         "categories": 2,
         "statuses": 2,
@@ -96,6 +97,11 @@ def test_every_declared_thing_is_a_row(tmp_path):
     assert rows(lake, "feeds", "feed, portal, is_verified, one_case_in_parts") == [
         ("requests", "socrata", False, True),
         ("schools", "files", True, False),
+    ]
+    assert rows(lake, "feeds", "feed, max_unmapped_share") == [("requests", 0.02), ("schools", None)]
+    assert rows(lake, "agencies") == [
+        ("aville", "DSNY", "sanitation"),
+        ("aville", "Dept. of  Water", "water"),
     ]
     assert rows(lake, "parts", "feed, part, position, valid_from, valid_to") == [
         ("requests", "old", 1, None, date(2025, 1, 1)),

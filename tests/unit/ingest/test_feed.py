@@ -74,6 +74,7 @@ def test_a_right_declaration_loads_with_its_defaults(tmp_path):
     assert feed.crs == "EPSG:4326"
     assert feed.times == "offset"
     assert feed.expect.min_volume_ratio == 0.5
+    assert feed.expect.max_unmapped_share == 0.02
     assert feed.parts[0].format == "csv"
     assert feed.parts[0].source == str(tmp_path / "testville" / "requests.csv")
     assert feed.event_time_columns == ("requested_at",)
@@ -297,6 +298,11 @@ WRONG: dict[str, tuple[dict | str, str, str]] = {
         "expect.value_ranges.cost",
         "unknown column of kind service_request",
     ),
+    "unmapped labels of a boundary": (
+        {**BOUNDARY, "expect": {"max_unmapped_share": 0.1}},
+        "expect.max_unmapped_share",
+        "says nothing for a feed of kind boundary; remove it",
+    ),
     "asset key of an event": (
         {**FEED, "reach_m": 5},
         "reach_m",
@@ -357,6 +363,16 @@ WRONG_CITY = {
     "unknown key": ({**CITY, "zone": "x"}, "zone", "unknown key"),
     "feeds inside": ({**CITY, "feeds": {}}, "feeds", "is given by the file's place"),
     "Norway": ({**CITY, "country": False}, "country", "False is not text; put it in quotes"),
+    "unknown agency": (
+        {**CITY, "agencies": {"DSNY": "sanitaton"}},
+        "agencies.DSNY",
+        "'sanitaton' is no canonical agency; did you mean sanitation?",
+    ),
+    "one name for two agencies": (
+        {**CITY, "agencies": {"Streets  Dept": "transportation", "streets dept": "sanitation"}},
+        "agencies.streets dept",
+        "contradicts 'Streets  Dept', which is the same name; keep one",
+    ),
     "default point": (
         {**CITY, "default_points": [[41.8, -187.6]]},
         "default_points[0]",
@@ -588,6 +604,7 @@ NO_CHANGES = {
     "title": {"title": "Another"},
     "statuses in staging": {"times": "local"},
     "event type": {"event_type": "rodent"},
+    "unmapped labels": {"expect": {"max_unmapped_share": 0.5}},
     "source": {"parts": [{"id": "all", "source": "moved/requests.csv"}]},
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from assets.ingest.consistency import event_types
+from assets.ingest.consistency import canonical_agencies, event_types, seed_rows
 from assets.ingest.contracts import EVENT_KINDS
 from assets.ingest.feed import BUILT_IN, City, Feed, read_cities
 from assets.ingest.part import Part
@@ -65,6 +65,28 @@ def test_a_city_is_declared_without_a_problem(folder: str):
 @pytest.mark.parametrize("name", ["chicago", "new_york_city", "boston", "san_francisco"])
 def test_a_large_city_has_a_feed_of_every_kind_of_event(name: str):
     assert {feed.kind for feed in CITIES[name].feeds.values()} >= set(EVENT_KINDS)
+
+
+def test_a_city_whose_feeds_tell_agencies_says_whom_they_stand_for():
+    tells = {
+        city.id
+        for city in CITIES.values()
+        for feed in city.feeds.values()
+        for part in feed.parts
+        if feed.kind == "service_request" and "agency" in feed.sources(part)
+    }
+    assert tells == {city.id for city in CITIES.values() if city.agencies}
+
+
+def test_a_routing_rule_speaks_of_what_is_declared():
+    rules = seed_rows("routing_rules.csv")
+    assert {rule["owner_agency"] for rule in rules} <= set(canonical_agencies())
+    assert {rule["event_type"] for rule in rules} - {""} <= set(event_types())
+    assert {rule["city"] for rule in rules} - {""} <= set(CITIES)
+    assert {rule["feed"] for rule in rules} - {""} <= {feed.id for feed in FEEDS}
+    assert all(rule["event_type"] or rule["category_like"] for rule in rules)
+    patterns = [rule[name] for rule in rules for name in ("category_like", "agency_like")]
+    assert [pattern for pattern in patterns if pattern != " ".join(pattern.lower().split())] == []
 
 
 @pytest.mark.parametrize("feed", [feed for feed in FEEDS if feed.categories], ids=named)

@@ -131,7 +131,10 @@ def test_files_are_offered_byte_by_byte(at_the_end, small_city):
 
 def test_the_truth_is_not_read(small_city, tmp_path):
     shutil.copytree(small_city.folder, tmp_path / "city", ignore=shutil.ignore_patterns("truth"))
-    assert len(open_city(tmp_path / "city", now=JUNE).datasets()) == 10
+    with_truth, without = (open_city(folder, now=JUNE) for folder in (small_city.folder, tmp_path / "city"))
+    kinds = [(dataset.protocol, dataset.id) for dataset in with_truth.datasets()]
+    assert len(kinds) == 10
+    assert all(served(without, *kind) == served(with_truth, *kind) for kind in kinds)
 
 
 def test_every_protocol_answers_with_rows(at_the_end):
@@ -188,6 +191,26 @@ def test_what_had_not_happened_is_not_known(in_june):
     assert max(row["_updated_at"] for row in rows) <= JUNE
     completed = [row for row in rows if row["status"] == "Completed"]
     assert all(row["closed_date"] for row in completed)
+
+
+def test_no_log_tells_what_had_not_happened(in_june, at_the_end):
+    rows = served(in_june, *REQUESTS[2025])
+    logs = [(row, json.loads(row["status_log"])) for row in rows]
+    local_now = (JUNE - timedelta(hours=5)).isoformat() + ".000"
+    assert max(step["at"] for _, log in logs for step in log) <= local_now
+    # What was told last is what else the row says, where that is not spoiled.
+    spoiled = {"Pending Vendor", "Canceled", "Completed"}
+    for row, log in logs:
+        status, agency = ([step[key] for step in log if key in step][-1] for key in ("status", "agency"))
+        assert row["owner_department"] == agency
+        assert row["status"] in {status, *spoiled}
+    short = {row["_rid"]: len(log) for row, log in logs}
+    assert max(short.values()) > 3
+    whole = {row["_rid"]: json.loads(row["status_log"]) for row in served(at_the_end, *REQUESTS[2025])}
+    grown = [row for row, log in logs if row["_rid"] in whole and log != whole[row["_rid"]]]
+    assert len(grown) > 20
+    assert all(log == whole[row["_rid"]][: len(log)] for row, log in logs if row["_rid"] in whole)
+    assert all(row["last_modified_date"] == row["created_date"] for row in grown)
 
 
 def test_a_case_closes_once_and_its_system_time_moves(small_city):

@@ -33,6 +33,14 @@ models:
           - unique: {config: {severity: warn}}
 """,
 }
+#: What a build that is through leaves behind, here without the batches.
+NOTE = """\
+{% macro mark_loaded(project) %}
+    {% set table = "intermediate.loaded_project" %}
+    {% do run_query("create schema if not exists intermediate") %}
+    {% do run_query("create or replace table " ~ table ~ " as select '" ~ project ~ "' as project") %}
+{% endmacro %}
+"""
 NEGATIVE = "select n from {{ ref('numbers') }} where n < 0"
 LATER = "select d.n from {{ ref('doubled') }} as d inner join {{ ref('verdicts') }} as v on v.n < 0"
 
@@ -45,7 +53,8 @@ class Deployment:
         self.project = folder / "project"
         warehouse = f"{{type: duckdb, path: '{self.lake.build_warehouse}', threads: 1}}"
         profiles = f"tiny: {{target: dev, outputs: {{dev: {warehouse}}}}}"
-        for name, text in {**PROJECT, "profiles.yml": profiles, **tests}.items():
+        files = {**PROJECT, "macros/mark_loaded.sql": NOTE, "profiles.yml": profiles, **tests}
+        for name, text in files.items():
             path = self.project / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")

@@ -33,16 +33,49 @@ X0, Y0 = 440_000, 4_640_000
 TO_GLOBE = Transformer.from_crs(CITY.crs, "EPSG:4326", always_xy=True)
 
 
-def model(name: str) -> str:
-    """Render a model to SQL that reads tables named like the relations it refers to."""
-    text = (PROJECT / "macros" / "places.sql").read_text() + next(
-        PROJECT.glob(f"models/*/{name}.sql")
-    ).read_text()
+TABLES = {
+    "int_event_areas": "replace_in_areas",
+    "bridge_event_area": "replace_in_areas",
+    "int_event_assets": "replace_near_assets",
+    "bridge_event_asset": "replace_near_assets",
+}
+
+
+def rendered(text: str, **said) -> str:
+    """Render SQL of the project so that it reads tables named like the relations it refers to."""
+    macros = [(PROJECT / "macros" / f"{name}.sql").read_text() for name in ("places", "place_deltas")]
     return (
         Environment(autoescape=False)
-        .from_string(text)
-        .render(ref=lambda relation: relation, source=lambda _, table: table)
+        .from_string("".join(macros) + text)
+        .render(
+            ref=lambda relation: relation,
+            source=lambda _, table: table,
+            in_changed_keys=lambda key: f"{key} in (select event_key from int_changed_keys)",
+            **said,
+        )
     )
+
+
+def model(name: str, *, is_delta: bool = False) -> str:
+    """Render a model as it is built whole or, in a delta, the rows that it looks at again."""
+    text = next(PROJECT.glob(f"models/*/{name}.sql")).read_text()
+    return rendered(text, config=lambda **_: "", builds_whole=lambda: not is_delta)
+
+
+def apply_delta(con: duckdb.DuckDBPyConnection) -> None:
+    """Do what incremental runs of all four models do."""
+    for name, strategy in TABLES.items():
+        con.execute(f"create or replace temp table looked_at as {model(name, is_delta=True)}")
+        key = ["city", "x_m", "y_m"] if name.startswith("int") else ["event_key"]
+        arguments = {"target_relation": name, "temp_relation": "looked_at", "unique_key": key}
+        con.execute(
+            rendered(
+                "{{ get_incremental_" + strategy + "_sql(arguments) }}",
+                arguments=arguments,
+                builds_whole=lambda: False,
+                insert_all=lambda told: f"insert into {told['target_relation']} from looked_at",
+            )
+        )
 
 
 def wkb(shape: shapely.Geometry | None) -> bytes | None:
@@ -75,7 +108,7 @@ def land(lake: Lake, kind: str, feed: str, rows: list[dict]) -> None:
         "geometry": pa.array([wkb(row.get("shape")) for row in rows], pa.binary()),
     }
     folder = lake.raw(kind, CITY.id, feed)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({**texts, **numbers, **delivery}), folder / "whole.parquet")
 
 
@@ -103,7 +136,8 @@ def warehouse(lake: Lake, points: np.ndarray, on: date = date(2015, 1, 1)) -> du
         "from events union all select -1, 'lakeside', current_date, null, null",
         [CITY.id, on],
     )
-    for name in ("int_event_areas", "bridge_event_area", "int_event_assets", "bridge_event_asset"):
+    con.execute("create view int_events_unioned as from fct_events")
+    for name in TABLES:
         con.execute(f"create table {name} as {model(name)}")
     return con
 
@@ -246,6 +280,23 @@ def test_areas_hold_from_their_first_day_until_the_day_after_their_last(lake):
         assert found_areas(warehouse(lake, point, day)) == {(0, expected)}
 
 
+def test_an_area_with_a_lower_one_of_its_type_on_one_of_its_days_is_overlapping(lake):
+    square = shapely.box(0, 0, 500, 500)
+    boundaries(lake, {"old": square}, "wards_2003", valid_to="2015-05-18")
+    boundaries(lake, {"new": square}, "wards_2015", valid_from="2015-05-18")
+    point = np.array([[250.0, 250.0]])
+    flags = "select area_id, is_overlapping from int_event_areas order by area_key"
+    assert [is_overlapping for _, is_overlapping in warehouse(lake, point).sql(flags).fetchall()] == [
+        False
+    ] * 2
+    # The third holds on days of both, which never hold together.
+    boundaries(lake, {"third": square}, "wards_twin", valid_from="2015-05-17")
+    found = warehouse(lake, point).sql(flags).fetchall()
+    assert [is_overlapping for _, is_overlapping in found] == [
+        any("third" in (area, lower) for lower, _ in found[:rank]) for rank, (area, _) in enumerate(found)
+    ]
+
+
 def test_a_city_does_not_see_the_areas_of_another(lake):
     boundaries(lake, {"1": shapely.box(0, 0, 500, 500)})
     con = warehouse(lake, np.array([[250.0, 250.0]]))
@@ -304,11 +355,12 @@ def test_equally_near_assets_are_told_apart_by_key_in_whatever_order_they_came(l
     other = Lake(tmp_path / "other")
     inventory(other, "hydrant", rows[::-1])
     point = np.array([[0.0, 0.0]])
-    found = warehouse(lake, point).sql("from bridge_event_asset").fetchall()
-    assert found == warehouse(other, point).sql("from bridge_event_asset").fetchall()
+    keys_found = "select asset_key from bridge_event_asset"
+    found = warehouse(lake, point).sql(keys_found).fetchall()
+    assert found == warehouse(other, point).sql(keys_found).fetchall()
     with duckdb.connect() as con:
         keys = [con.execute("select md5(?)", [f"lakeside\x1fhydrant\x1f{n}"]).fetchone()[0] for n in range(3)]
-    assert found[0][2] == min(keys)
+    assert found == [(min(keys),)]
 
 
 def test_only_what_stood_on_the_day_is_nearest(lake):
@@ -345,3 +397,74 @@ def test_reach_is_up_to_and_with_its_last_metre(lake):
     inventory(lake, "hydrant", [{"source_id": "1", **on_map(shapely.Point(0, 0))}], reach_m=100.0)
     points = np.array([(100.0, 0.0), (-100.0, 0.0), (0.0, -100.0), (100.001, 0.0), (0.0, 100.001)])
     assert sorted(key for key, _ in nearest(warehouse(lake, points))) == [0, 1, 2]
+
+
+def tables(con: duckdb.DuckDBPyConnection) -> dict[str, list[tuple]]:
+    return {name: con.sql(f"from {name} order by all").fetchall() for name in TABLES}
+
+
+def whole_tables(con: duckdb.DuckDBPyConnection) -> dict[str, list[tuple]]:
+    """Return what whole builds of all four models would hold, in memory of what is there."""
+    held = tables(con)
+    con.execute("begin")
+    for name in TABLES:
+        con.execute(f"create or replace table {name} as {model(name)}")
+    whole = tables(con)
+    con.execute("rollback")
+    assert tables(con) == held
+    return whole
+
+
+@pytest.fixture
+def growing(lake):
+    """Return a warehouse of five events in or beside ward 1, which has a hydrant, and nothing new."""
+    boundaries(lake, {"1": shapely.box(0, 0, 500, 500)})
+    inventory(lake, "hydrant", [{"source_id": "1", **on_map(shapely.Point(10, 10))}])
+    points = np.array([(10.0, 20.0), (10.0, 30.0), (400.0, 400.0), (10.0, 20.0), (900.0, 900.0)])
+    con = warehouse(lake, points)
+    con.execute("drop view int_events_unioned; create table int_events_unioned as from fct_events")
+    con.execute("create table int_batches as select 'lakeside' as city, 'boundary' as kind, false as is_new")
+    con.execute("create table int_changed_keys (event_key bigint)")
+    return con
+
+
+def test_a_delta_of_events_gives_what_a_whole_build_gives(growing):
+    growing.execute(f"""
+        insert into int_changed_keys values (0), (1), (2), (3), (77);
+        update fct_events set x_m = {X0} + 450 where event_key = 0;
+        update fct_events set x_m = null, y_m = null where event_key = 1;
+        update fct_events set event_on = date '2016-01-01' where event_key = 2;
+        delete from fct_events where event_key = 3;
+        insert into fct_events select 77, city, event_on, x_m + 1, y_m from fct_events where event_key = 4;
+        insert into int_events_unioned from fct_events where event_key in (0, 1, 2, 77);
+    """)
+    before = tables(growing)
+    whole = whole_tables(growing)
+    for _ in "twice":
+        apply_delta(growing)
+        assert tables(growing) == whole
+    assert [name for name in TABLES if before[name] == whole[name]] == ["int_event_assets"]
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_boundaries_and_inventories_drawn_anew_are_asked_again_for_every_event(lake, growing, is_new):
+    """Without a new batch the old answers stay, the ones that have none now among them."""
+    before = tables(growing)
+    boundaries(lake, {"1": shapely.box(0, 0, 300, 25)})
+    inventory(lake, "hydrant", [{"source_id": "1", **on_map(shapely.Point(10, 65))}])
+    growing.execute(
+        "insert into int_batches values ('lakeside', 'asset', $1), ('lakeside', 'boundary', $1)", [is_new]
+    )
+    whole = whole_tables(growing)
+    assert len(whole["bridge_event_area"]) < len(before["bridge_event_area"])
+    for _ in "twice":
+        apply_delta(growing)
+        assert tables(growing) == (whole if is_new else before)
+
+
+def test_a_delta_leaves_other_cities_alone(lake, growing):
+    growing.execute("update int_batches set city = 'hillside', is_new = true")
+    before = tables(growing)
+    boundaries(lake, {"1": shapely.box(0, 0, 300, 25)})
+    apply_delta(growing)
+    assert tables(growing) == before

@@ -1,0 +1,71 @@
+"""Every dbt unit test of the project, over the tables of an empty lake: rules against cases made by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from assets.correlate.estimates import write_no_estimates
+from assets.ingest.cover import write_no_places
+from assets.ingest.declared import write_declared_tables
+from assets.ingest.lake import Lake
+from assets.ingest.landing import ensure_lake
+from assets.ingest.receipts import write_receipts_table
+
+PROJECT = Path(__file__).parents[3] / "dbt_project"
+
+
+def make_empty_lake(home: Path) -> None:
+    """Write what dbt reads, without a row."""
+    lake = Lake(home)
+    ensure_lake(lake)
+    write_no_places(lake)
+    write_no_estimates(lake)
+    write_declared_tables(lake, {})
+    write_receipts_table(lake)
+    (home / "warehouse" / "build").mkdir(parents=True)
+    (home / "dbt").mkdir()
+
+
+def run(home: Path, *arguments: str, quiet: bool = True) -> dict[str, str]:
+    """Run dbt over a home; return the status of each node by its name, with the message where it is not good.
+
+    Raises:
+        RuntimeError: dbt did not get as far as running nodes.
+    """
+    from dbt.cli.main import dbtRunner
+
+    from assets.warehouse.dbt_build import release_warehouse
+
+    flags = ["--project-dir", PROJECT, "--profiles-dir", PROJECT, "--target-path", home / "dbt"]
+    flags += ["--log-path", home / "dbt", "--log-level", "error" if quiet else "warn"]
+    try:
+        result = dbtRunner().invoke([*arguments, *map(str, flags)])
+    finally:
+        release_warehouse()
+    if result.result is None:
+        raise RuntimeError(f"dbt did not run: {result.exception}")
+    return {
+        each.node.name: str(each.status)
+        if each.status in ("success", "pass", "no-op")
+        else f"{each.status}: {each.message}"
+        for each in result.result
+    }
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("rules")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CITYSIGNAL_HOME", str(home))
+        environment.setenv("DO_NOT_TRACK", "1")
+        make_empty_lake(home)
+        built = run(home, "build", *(f"--exclude-resource-type={kind}" for kind in ("test", "unit_test")))
+        assert {name: said for name, said in built.items() if said not in ("success", "no-op")} == {}
+    return home
+
+
+def test_every_rule_holds_for_its_case(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CITYSIGNAL_HOME", str(home))
+    told = run(home, "test", "--select", "test_type:unit")
+    assert told
+    assert {name: said for name, said in told.items() if said != "pass"} == {}
