@@ -35,7 +35,7 @@ docs: .venv/.ready ## the catalogue of the warehouse as one page under var/docs,
 	@$(BIN)/python -m orchestration.dbt_docs
 
 test: .venv/.ready ## the test suite
-	@$(BIN)/pytest -n 2 --dist loadfile tests/integration tests/real tests/contracts tests/unit
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/integration tests/real tests/contracts tests/unit
 
 test-fast: .venv/.ready ## unit tests only
 	@$(BIN)/pytest -n 2 --dist loadfile tests/unit
@@ -43,8 +43,8 @@ test-fast: .venv/.ready ## unit tests only
 test-real: .venv/.ready ## the tests on real municipal files; fails where a file is missing
 	@CITYSIGNAL_REQUIRE_REAL=1 $(BIN)/pytest tests/real
 
-soak: .venv/.ready ## 500 sequences of edits and faults, 20 kills of a landing; takes long
-	@CITYSIGNAL_SOAK=500 CITYSIGNAL_SOAK_KILLS=20 $(BIN)/pytest --timeout 0 tests/contracts/test_edit_sequences.py tests/contracts/test_kill_wire.py
+soak: .venv/.ready ## 500 sequences of edits and faults, 20 kills of a landing, 5 of a whole run; takes long
+	@CITYSIGNAL_SOAK=500 CITYSIGNAL_SOAK_KILLS=20 CITYSIGNAL_KILLS=5 $(BIN)/pytest --timeout 0 tests/contracts/test_edit_sequences.py tests/contracts/test_kill_wire.py tests/integration/test_kill.py
 
 bench: .venv/.ready ## memory, speed and bytes of landing over the wire, at full size; some ten minutes
 	@$(BIN)/python -m bench.wire

@@ -5,23 +5,20 @@ new is landed and built. Then the same lake is built whole in another home: both
 """
 
 import argparse
-import multiprocessing
 import shutil
 import sys
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from bench.wire import measured
 
 #: Events of the simulated city at scale 1.
 EVENTS = 302_000
 MOST_SHARE = 0.15
 SLOWEST = 12
-_PROCESSES = multiprocessing.get_context("spawn")
 
 
 def land(home: str, simulated: str, now: datetime) -> dict[str, Any]:
@@ -84,29 +81,6 @@ def build(home: str) -> dict[str, Any]:
             dbt.note_loaded(project_state(DBT_PROJECT))
         release_warehouse()
     return {"by_node": seconds}
-
-
-def _measured(pipe: Connection, do: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -> None:
-    started, worked = time.monotonic(), time.process_time()
-    found = do(*arguments)
-    found |= {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - worked}
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    found["peak_bytes"] = int(status["VmHWM"].split()[0]) * 1024
-    pipe.send(found)
-
-
-def measured(do: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Run a function in a new process; return what it returns, with seconds and peak memory."""
-    mine, its = _PROCESSES.Pipe()
-    process = _PROCESSES.Process(target=_measured, args=(its, do, arguments))
-    process.start()
-    its.close()
-    try:
-        return mine.recv()
-    except EOFError:
-        raise SystemExit(f"{do.__name__} failed, see above") from None
-    finally:
-        process.join()
 
 
 def told(name: str, found: dict[str, Any], home: Path) -> dict[str, float]:

@@ -1,6 +1,6 @@
 {#- What a build has to look at again: batches that are new since the last whole build, and the keys in them.
 
-    A batch is one file of raw rows (a delivery of a part under a mapping) as its feed is declared now. The last whole
+    A batch is one file of raw rows, or of absences (a delivery of a part under a mapping), as its feed is declared now. The last whole
     build left its batches in intermediate.loaded_batches, written after all models and tests were through; a build
     that was killed is therefore done again from where the last whole one ended, and a delta that is applied twice
     changes nothing. Where a loaded batch is gone (a feed was rebuilt from its bytes), every model is built whole. -#}
@@ -78,7 +78,7 @@
     {% do run_query(
         "begin;"
         ~ "create or replace table intermediate.loaded_batches as"
-        ~ " select kind, city, feed, part, delivery_id, fingerprint from intermediate.int_batches where not is_gone;"
+        ~ " select kind, file_set, city, feed, part, delivery_id, fingerprint from intermediate.int_batches where not is_gone;"
         ~ "create or replace table intermediate.loaded_project as select '" ~ project ~ "' as project;"
         ~ "commit"
     ) %}

@@ -76,3 +76,15 @@
 
     {{ insert_all(arguments) }}
 {% endmacro %}
+
+{#- Pointers of reached_1 (event_key, case_key) followed for 64 steps, as the CTEs up to reached_64: each doubles how
+    far. More of them in one model take the engine's planner too long. -#}
+{% macro pointers_followed() -%}
+{%- for steps in [1, 2, 4, 8, 16, 32] -%}
+reached_{{ steps * 2 }} as (
+    select one.event_key, coalesce(other.case_key, one.case_key) as case_key
+    from reached_{{ steps }} as one
+    left join reached_{{ steps }} as other on one.case_key = other.event_key
+){{ ',' if not loop.last }}
+{% endfor -%}
+{%- endmacro %}

@@ -5,6 +5,7 @@
 {% macro raw_files_of(kind) -%}
 select distinct
     '{{ kind }}' as kind,
+    'raw' as file_set,
     records.city,
     records.feed,
     records.part,

@@ -6,7 +6,14 @@ with delivered as (
     union all
     {% endfor %}
     {% for kind in event_stagings() %}
-    select distinct '{{ kind }}' as kind, city, feed, part, delivery_id, null as mapping
+    select distinct
+        '{{ kind }}' as kind,
+        'absences' as file_set,
+        city,
+        feed,
+        part,
+        delivery_id,
+        null as mapping
     from {{ source('absences', 'absent_' ~ kind) }}
     {{ 'union all' if not loop.last }}
     {% endfor %}
@@ -34,6 +41,7 @@ declared as (
 batches as (
     select
         delivered.kind,
+        delivered.file_set,
         delivered.city,
         delivered.feed,
         delivered.part,
@@ -41,20 +49,21 @@ batches as (
         md5(concat_ws(chr(31), max(delivered.mapping), max(declared.declaration))) as fingerprint
     from delivered
     left join declared on delivered.city = declared.city and delivered.feed = declared.feed
-    group by delivered.kind, delivered.city, delivered.feed, delivered.part, delivered.delivery_id
+    group by delivered.kind, delivered.file_set, delivered.city, delivered.feed, delivered.part, delivered.delivery_id
 ),
 
 {% set loaded = loaded_batches() if execute %}
 loaded as (
     {% if loaded %}
-    select kind, city, feed, part, delivery_id, fingerprint from {{ loaded }}
+    select kind, file_set, city, feed, part, delivery_id, fingerprint from {{ loaded }}
     {% else %}
-    select kind, city, feed, part, delivery_id, fingerprint from batches where false
+    select kind, file_set, city, feed, part, delivery_id, fingerprint from batches where false
     {% endif %}
 )
 
 select
     coalesce(batches.kind, loaded.kind) as kind,
+    coalesce(batches.file_set, loaded.file_set) as file_set,
     coalesce(batches.city, loaded.city) as city,
     coalesce(batches.feed, loaded.feed) as feed,
     coalesce(batches.part, loaded.part) as part,
@@ -65,6 +74,7 @@ select
 from batches
 full outer join loaded
     on batches.kind = loaded.kind
+    and batches.file_set = loaded.file_set
     and batches.city = loaded.city
     and batches.feed = loaded.feed
     and batches.part = loaded.part

@@ -140,7 +140,7 @@ def home(tiny_lake, built):
     stories(lake)
     lake.declared["parts"] = [row for row in lake.declared["parts"] if row["part"] != "dropped"]
     lake.write()
-    return built(lake)
+    return built(lake, until_core=True)
 
 
 @pytest.fixture(scope="module")

@@ -180,7 +180,7 @@ def home(tiny_lake, built):
     # Rows of a feed that nobody declares any more.
     lake.land("mid", "forgotten", "service_request", TAKEN, [request("gone")])
     lake.write()
-    return built(lake)
+    return built(lake, until_core=True)
 
 
 @pytest.fixture(scope="module")
