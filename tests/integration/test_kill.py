@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 CLOCK = "2026-01-02T06:00:00+00:00"
 #: Feeds whose portals give the same bytes for the same question.
 SAME_BYTES = ("crimes", "service_requests", "work_orders")
-KILLS = int(os.environ.get("CITYSIGNAL_KILLS", "2"))
+KILLS = int(os.environ.get("CITYSIGNAL_KILLS", "1"))
 
 
 def command(home: Path) -> tuple[list[str], dict[str, str]]:
