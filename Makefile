@@ -7,7 +7,7 @@ export DO_NOT_TRACK := 1
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help run ui portals docs test test-fast test-real soak bench bench-warehouse lint lock clean
+.PHONY: help run ui portals docs test test-fast test-real truth soak bench bench-warehouse bench-correlation lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -35,13 +35,16 @@ docs: .venv/.ready ## the catalogue of the warehouse as one page under var/docs,
 	@$(BIN)/python -m orchestration.dbt_docs
 
 test: .venv/.ready ## the test suite
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/integration tests/real tests/contracts tests/unit
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests/integration tests/truth tests/real tests/contracts tests/unit
 
 test-fast: .venv/.ready ## unit tests only
 	@$(BIN)/pytest -n 2 --dist loadfile tests/unit
 
 test-real: .venv/.ready ## the tests on real municipal files; fails where a file is missing
 	@CITYSIGNAL_REQUIRE_REAL=1 $(BIN)/pytest tests/real
+
+truth: .venv/.ready ## every scenario of the correlation method on 40 cities each, with a table; some hours on two cores
+	@CITYSIGNAL_TRUTH_SEEDS=$${CITYSIGNAL_TRUTH_SEEDS:-40} CITYSIGNAL_TRUTH_SCENARIOS=all $(BIN)/pytest -s --timeout 0 tests/truth
 
 soak: .venv/.ready ## 500 sequences of edits and faults, 20 kills of a landing, 5 of a whole run; takes long
 	@CITYSIGNAL_SOAK=500 CITYSIGNAL_SOAK_KILLS=20 CITYSIGNAL_KILLS=5 $(BIN)/pytest --timeout 0 tests/contracts/test_edit_sequences.py tests/contracts/test_kill_wire.py tests/integration/test_kill.py
@@ -51,6 +54,9 @@ bench: .venv/.ready ## memory, speed and bytes of landing over the wire, at full
 
 bench-warehouse: .venv/.ready ## a day's delta against a whole build at 2 million events; some fifteen minutes
 	@$(BIN)/python -m bench.warehouse
+
+bench-correlation: .venv/.ready ## what the evidence of 36 questions costs at a million events, item by item; two minutes
+	@$(BIN)/python -m bench.correlation
 
 lint: .venv/.ready ## ruff, import-linter, dbt parse, dagster definitions validate
 	@$(BIN)/ruff check .

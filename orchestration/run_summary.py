@@ -19,6 +19,9 @@ from orchestration.run_job import RunReport
 from orchestration.run_progress import said
 from orchestration.settings import Settings
 
+#: Questions that found nothing are shown up to so many lines of the table.
+SHOWN = 20
+
 
 def show_summary(settings: Settings, cities: Sequence[City], report: RunReport, console: Console) -> None:
     """Print the summary of a run over some cities."""
@@ -72,10 +75,15 @@ def feed_table(records: Sequence[FeedRecord], summary: WarehouseSummary | None) 
 
 
 def show_findings(found: Sequence[Finding], console: Console) -> None:
-    """Print the findings close to the signal; rings and what has too little data are counted."""
+    """Print the findings close to the signal, those that passed a gate first; the rest is counted."""
     told = [finding for finding in found if finding.from_m == 0 and finding.verdict != "insufficient"]
     scarce = sum(finding.verdict == "insufficient" for finding in found)
     others = f"{len(found) - len(told) - scarce} rings further out and {scarce} with too little data"
+    told = sorted(told, key=lambda finding: finding.verdict == "not_supported")
+    unshown = sum(finding.verdict == "not_supported" for finding in told[SHOWN:])
+    if unshown:
+        others = f"{unshown} more that are not supported, {others}"
+        told = [*told[:SHOWN], *(one for one in told[SHOWN:] if one.verdict != "not_supported")]
     if not told:
         console.print(f"Findings: none to show; {others}", soft_wrap=True)
         return
@@ -143,6 +151,7 @@ def outputs(settings: Settings) -> list[tuple[str, Path]]:
     places = [
         ("warehouse", lake.published_warehouse),
         ("extracts", lake.releases / "latest"),
+        ("cards", lake.releases / "latest" / "method_cards" / "index.html"),
         ("lake", settings.home / "lake"),
         ("history", settings.home / "dagster"),
     ]

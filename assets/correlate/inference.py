@@ -1,45 +1,36 @@
-"""From block sums to rate ratios, intervals and verdicts; numbers only: no files, no SQL, no orchestrator.
+"""From block sums to verdicts on declared questions; numbers only: no files, no SQL, no orchestrator.
 
 The sums come from dbt (`mart_correlation_blocks`): the place of each signal compared with itself,
-differenced against the surrounding area. The sentences about the results are in `wording`.
+differenced against the surrounding area. The arithmetic of one ratio is in `ratios`, the sentences about the
+results are in `wording`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import numpy as np
 from scipy import stats
 
-Verdict = Literal["insufficient", "not_supported", "reversed_or_confounded", "immaterial", "supported"]
+from assets.correlate.ratios import UNDEFINED, Ratio, group_ratios, is_sufficient, known, number_groups
 
-MIN_OUTCOMES = 50
-MIN_DF = 8
+Verdict = Literal["insufficient", "not_supported", "reversed_or_confounded", "immaterial", "supported"]
+Estimator = Literal["all_episodes", "isolated_episodes"]
+
 MAX_ADJUSTED_P = 0.05
 MAX_PLACEBO_P = 0.01
 #: Below this lower bound an effect is too small to matter; with millions of events most are significant.
 MATERIAL_RATIO = 1.05
+#: A negative control with a p value below this is a false alarm of the single test; 5 in 100 are expected.
+FALSE_ALARM_P = 0.05
 #: Above this mean contamination the correction is not exact; episodes without an earlier neighbour are used.
 MAX_MEAN_EXPOSURE = 0.15
 #: Measured variance of the log ratio over that of two Poisson counts, for planning where no interval exists.
 DESIGN_EFFECT = 1.5
 #: Standard errors between no effect and one found with 80 % power at the 5 % level, two-sided.
 POWER_DISTANCE = 2.8
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A rate ratio with its delete-one-cell jackknife interval; all NaN where it is not defined."""
-
-    rr: float
-    ci_low: float
-    ci_high: float
-    p_value: float
-    se_log: float
-    df: float
-
-
-UNDEFINED = Ratio(*[float("nan")] * 6)
+#: The variant of the blocks that an estimator reports.
+VARIANT_OF: dict[Estimator, str] = {"all_episodes": "primary", "isolated_episodes": "isolated"}
 
 
 @dataclass(frozen=True)
@@ -74,19 +65,21 @@ class Estimate:
     """What is known about one question in one city and ring; None where a ratio is not published.
 
     `n_anchor`, `d0`, `d1`, `df` and the halves belong to the estimator that is reported; `mean_c0`,
-    `naive_ratio` and `raw_after_before_ratio` to all episodes.
+    `naive_ratio` and `raw_after_before_ratio` to all episodes. Rings have no `mean_c0`, `guarded_rr`,
+    `isolated_rr` and `case_crossover_rr`: these are measured for the disc only. The negative controls are
+    those of the same city and ring.
     """
 
     city: str
     question_id: str
     band: int
-    estimator: Literal["all_episodes", "isolated_episodes"]
+    estimator: Estimator
     control_level: str
     n_anchor: int
     n_block: int
     d0: int
     d1: int
-    mean_c0: float
+    mean_c0: float | None
     rr: float | None
     ci_low: float | None
     ci_high: float | None
@@ -107,6 +100,8 @@ class Estimate:
     raw_after_before_ratio: float | None
     extra_per_100_signals: float | None
     minimal_detectable_rr: float | None
+    n_negative_controls: int = 0
+    n_negative_controls_positive: int = 0
     verdict: Verdict
 
 
@@ -133,161 +128,208 @@ RATIO_FIELDS = (
 )
 
 
-def mantel_haenszel(num: np.ndarray, den: np.ndarray) -> Ratio:
-    """Return sum(num) / sum(den) with a 95 % delete-one-cell jackknife interval on the log scale.
-
-    Cells are dependent inside and a few hot ones dominate, so the t quantile uses an effective number of
-    cells; cluster-robust errors with G - 1 degrees of freedom had twice the nominal rate of p < .005.
-
-    Args:
-        num: Numerator sum of each H3-7 cell, shape (cells,).
-        den: Denominator sum of each cell, same shape.
-    """
-    used = (num != 0) | (den != 0)
-    num, den = num[used], den[used]
-    total_num, total_den, cells = num.sum(), den.sum(), len(num)
-    without_num, without_den = total_num - num, total_den - den
-    if cells < 2 or min(total_num, total_den) <= 0 or min(without_num.min(), without_den.min()) <= 0:
-        return UNDEFINED
-    log_rr = np.log(total_num / total_den)
-    deviations = np.log(without_num / without_den) - log_rr
-    se_log = np.sqrt((cells - 1) / cells * np.sum(deviations**2))
-    weights = np.abs(num) + np.abs(den)
-    df = weights.sum() ** 2 / np.sum(weights**2) - 1
-    if se_log == 0 or df <= 0:
-        return UNDEFINED
-    # Two or three cells can make the quantile, and so the interval, larger than a float.
-    margin = min(stats.t.ppf(0.975, df) * se_log, 500.0)
-    return Ratio(
-        rr=float(np.exp(log_rr)),
-        ci_low=float(np.exp(log_rr - margin)),
-        ci_high=float(np.exp(log_rr + margin)),
-        p_value=float(2 * stats.t.sf(abs(log_rr) / se_log, df)),
-        se_log=float(se_log),
-        df=float(df),
-    )
-
-
-def estimate(blocks: BlockSums) -> list[Estimate]:
+def estimate(blocks: BlockSums, negative_controls: Collection[str] = ()) -> list[Estimate]:
     """Return one estimate per city, question and ring, with p values adjusted over all of them.
 
     Args:
         blocks: All blocks of all cities; what is left out is not counted among the tests.
+        negative_controls: Questions for which no relation can exist.
     """
-    tests = _by_test(blocks)
-    unadjusted = [_unadjusted(test) for test in tests]
+    return judge(measure(blocks), negative_controls)
+
+
+def measure(blocks: BlockSums) -> list[Estimate]:
+    """Return one estimate per city, question and ring with blocks of the primary variant, not judged yet.
+
+    Cities may be measured one after the other. The verdict is `insufficient` or, until p values are adjusted,
+    `not_supported`.
+    """
+    tests: dict[tuple[str, str, int], dict[str, VariantSums]] = {}
+    for sums in _variant_sums(blocks):
+        tests.setdefault((sums.city, sums.question_id, sums.band), {})[sums.variant] = sums
+    return [_measured(variants) for variants in tests.values() if "primary" in variants]
+
+
+def judge(measured: Iterable[Estimate], negative_controls: Collection[str] = ()) -> list[Estimate]:
+    """Return the estimates with verdicts; p values are adjusted over all of them.
+
+    Args:
+        measured: Estimates of all cities, from `measure`.
+        negative_controls: Questions for which no relation can exist.
+    """
+    measured = list(measured)
+    controls = _negative_controls(measured, negative_controls)
     # What has too little data was tried all the same: it counts as a test that found nothing.
-    p_values = np.array([1.0 if e.verdict == "insufficient" else e.p_value for e in unadjusted])
-    adjusted = stats.false_discovery_control(p_values, method="by") if len(p_values) else p_values
-    return [_judged(e, float(p), n_tests=len(unadjusted)) for e, p in zip(unadjusted, adjusted, strict=True)]
+    adjusted = adjust([1.0 if e.p_value is None else e.p_value for e in measured])
+    judged = []
+    for e, p_adjusted in zip(measured, adjusted, strict=True):
+        n, n_positive = controls.get((e.city, e.band), (0, 0))
+        e = replace(e, n_tests=len(measured), n_negative_controls=n, n_negative_controls_positive=n_positive)
+        if e.verdict != "insufficient":
+            e = replace(e, p_adjusted=p_adjusted)
+            e = replace(e, verdict=verdict(e))
+        judged.append(e)
+    return judged
+
+
+def adjust(p_values: Collection[float]) -> list[float]:
+    """Return the p values adjusted for their number, valid under any dependence (Benjamini-Yekutieli)."""
+    return stats.false_discovery_control(list(p_values), method="by").tolist() if p_values else []
 
 
 def verdict(e: Estimate) -> Verdict:
     """Return what may be said about an estimate with enough data; the first gate that fails decides.
 
-    A ratio that does not repeat in both halves of the period and in the cross-check is not supported, nor is
-    one whose cross-check or placebo could not be made.
+    A ratio that does not repeat in both halves of the period is not supported, nor is one whose placebo
+    could not be made. In the disc the cross-check must exist and point the same way, too. A ring has none:
+    its gates are the adjusted p value, the placebo, the size and the halves.
     """
     if e.p_adjusted is None or e.p_adjusted > MAX_ADJUSTED_P:
         return "not_supported"
-    if e.placebo_rr is not None and e.placebo_rr > 1 and e.placebo_p < MAX_PLACEBO_P:
+    if is_placebo_firing(e.placebo_rr, e.placebo_p):
         return "reversed_or_confounded"
     if e.ci_low < MATERIAL_RATIO:
         return "immaterial"
-    same_sign = all(
-        ratio is not None and ratio > 1 for ratio in (e.first_half_rr, e.second_half_rr, e.case_crossover_rr)
-    )
+    repeated = [e.first_half_rr, e.second_half_rr]
+    if e.band == 1:
+        repeated.append(e.case_crossover_rr)
+    same_sign = all(ratio is not None and ratio > 1 for ratio in repeated)
     return "supported" if same_sign and e.placebo_rr is not None else "not_supported"
 
 
-def _by_test(blocks: BlockSums) -> list[BlockSums]:
-    """Split the blocks by city, question and ring; a test needs blocks of the primary variant."""
-    keys = np.array([blocks.city, blocks.question_id, blocks.band]).T.astype(str)
-    _, of_key = np.unique(keys, axis=0, return_inverse=True) if len(blocks) else (keys, np.zeros(0, int))
-    of_key = of_key.reshape(-1)
-    parts = [blocks.where(of_key == key) for key in range(of_key.max() + 1 if len(of_key) else 0)]
-    return [part for part in parts if (part.variant == "primary").any()]
+def is_placebo_firing(placebo_rr: float | None, placebo_p: float | None) -> bool:
+    """Return whether the level had risen before the signal already."""
+    return placebo_rr is not None and placebo_rr > 1 and placebo_p < MAX_PLACEBO_P
 
 
-def _unadjusted(test: BlockSums) -> Estimate:
-    """Estimate one test; its verdict is `insufficient` or, until p values are adjusted, `not_supported`."""
-    primary = test.where(test.variant == "primary")
-    isolated = test.where(test.variant == "isolated")
-    mean_c0 = primary.c0_sum.sum() / primary.n_anchor.sum()
-    reported = isolated if mean_c0 > MAX_MEAN_EXPOSURE else primary
-    ratio = _ratio(reported)
-    d0, d1 = int(reported.d0.sum()), int(reported.d1.sum())
-    is_sufficient = d0 + d1 >= MIN_OUTCOMES and ratio.df >= MIN_DF
-    guarded = _ratio(test.where(test.variant == "guarded"))
-    placebo = _ratio(test.where(test.variant == "placebo"))
-    first, second = _halves(reported)
-    n_anchor = int(reported.n_anchor.sum())
-    found = Estimate(
-        city=str(primary.city[0]),
-        question_id=str(primary.question_id[0]),
-        band=int(primary.band[0]),
-        estimator="isolated_episodes" if reported is isolated else "all_episodes",
-        control_level=str(primary.control_level[0]),
-        n_anchor=n_anchor,
-        n_block=len(np.unique(reported.h3_7)),
+def is_first_half(group: np.ndarray, month: np.ndarray) -> np.ndarray:
+    """Return whether each block lies in the earlier half of the months of its group.
+
+    Args:
+        group: Number of the group of each block, from 0 upwards without a gap.
+        month: Month of each block.
+    """
+    of_month, rows = number_groups(group, month)
+    months = np.bincount(group[rows])
+    rank = np.arange(len(rows)) - np.repeat(np.cumsum(months) - months, months)
+    return (rank < (months[group[rows]] + 1) // 2)[of_month]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantSums:
+    """Sums, ratio and halves of one variant of a test; `n_block` counts its H3-7 cells."""
+
+    city: str = ""
+    question_id: str = ""
+    band: int = 0
+    variant: str = ""
+    control_level: str = ""
+    n_block: int = 0
+    n_anchor: int = 0
+    d0: int = 0
+    d1: int = 0
+    num: float = 0.0
+    den: float = 0.0
+    c0_sum: float = 0.0
+    naive_expected: float = 0.0
+    ratio: Ratio = UNDEFINED
+    first_half_rr: float | None = None
+    second_half_rr: float | None = None
+
+
+def _variant_sums(blocks: BlockSums) -> list[VariantSums]:
+    """Add up the blocks of each city, question, ring and variant, in this order."""
+    group, rows = number_groups(blocks.city, blocks.question_id, blocks.band, blocks.variant)
+    n_groups = len(rows)
+    _, cells = number_groups(group, blocks.h3_7)
+    n_block = np.bincount(group[cells], minlength=n_groups)
+    sums = {
+        name: np.bincount(group, weights=getattr(blocks, name), minlength=n_groups)
+        for name in ("n_anchor", "d0", "d1", "num", "den", "c0_sum", "naive_expected")
+    }
+    ratios = group_ratios(group, blocks.h3_7, blocks.num, blocks.den, n_groups=n_groups)
+    half = 2 * group + ~is_first_half(group, blocks.month)
+    num, den = (np.bincount(half, weights=v, minlength=2 * n_groups) for v in (blocks.num, blocks.den))
+    return [
+        VariantSums(
+            city=str(blocks.city[row]),
+            question_id=str(blocks.question_id[row]),
+            band=int(blocks.band[row]),
+            variant=str(blocks.variant[row]),
+            control_level=str(blocks.control_level[row]),
+            n_block=int(n_block[i]),
+            **{name: int(sums[name][i]) for name in ("n_anchor", "d0", "d1")},
+            **{name: float(sums[name][i]) for name in ("num", "den", "c0_sum", "naive_expected")},
+            ratio=ratios[i],
+            first_half_rr=_quotient(num[2 * i], den[2 * i]),
+            second_half_rr=_quotient(num[2 * i + 1], den[2 * i + 1]),
+        )
+        for i, row in enumerate(rows)
+    ]
+
+
+def _measured(variants: dict[str, VariantSums]) -> Estimate:
+    primary = variants["primary"]
+    isolated, guarded, placebo, crossover = (
+        variants.get(name, VariantSums()) for name in ("isolated", "guarded", "placebo", "case_crossover")
+    )
+    mean_c0 = primary.c0_sum / primary.n_anchor if primary.band == 1 else None
+    estimator: Estimator = (
+        "isolated_episodes" if mean_c0 is not None and mean_c0 > MAX_MEAN_EXPOSURE else "all_episodes"
+    )
+    reported = isolated if estimator == "isolated_episodes" else primary
+    ratio, d0, d1 = reported.ratio, reported.d0, reported.d1
+    is_enough = is_sufficient(d0, d1, ratio)
+    measured = Estimate(
+        city=primary.city,
+        question_id=primary.question_id,
+        band=primary.band,
+        estimator=estimator,
+        control_level=primary.control_level,
+        n_anchor=reported.n_anchor,
+        n_block=reported.n_block,
         d0=d0,
         d1=d1,
-        mean_c0=float(mean_c0),
-        rr=_known(ratio.rr),
-        ci_low=_known(ratio.ci_low),
-        ci_high=_known(ratio.ci_high),
-        p_value=_known(ratio.p_value),
+        mean_c0=mean_c0,
+        rr=known(ratio.rr),
+        ci_low=known(ratio.ci_low),
+        ci_high=known(ratio.ci_high),
+        p_value=known(ratio.p_value),
         p_adjusted=None,
         n_tests=0,
-        df=_known(ratio.df),
-        placebo_rr=_known(placebo.rr),
-        placebo_p=_known(placebo.p_value),
-        guarded_rr=_known(guarded.rr),
-        guarded_ci_low=_known(guarded.ci_low),
-        guarded_ci_high=_known(guarded.ci_high),
-        isolated_rr=_quotient(isolated.num.sum(), isolated.den.sum()),
-        first_half_rr=first,
-        second_half_rr=second,
-        case_crossover_rr=_pooled(test.where(test.variant == "case_crossover")),
-        naive_ratio=_quotient(primary.d1.sum(), primary.naive_expected.sum()),
-        raw_after_before_ratio=_quotient(primary.d1.sum(), primary.d0.sum()),
-        extra_per_100_signals=100 * d1 / n_anchor * (1 - 1 / ratio.rr) if is_sufficient else None,
-        minimal_detectable_rr=_minimal_detectable(ratio.se_log if is_sufficient else _planned_se(d0)),
-        verdict="not_supported" if is_sufficient else "insufficient",
+        df=known(ratio.df),
+        placebo_rr=known(placebo.ratio.rr),
+        placebo_p=known(placebo.ratio.p_value),
+        guarded_rr=known(guarded.ratio.rr),
+        guarded_ci_low=known(guarded.ratio.ci_low),
+        guarded_ci_high=known(guarded.ratio.ci_high),
+        isolated_rr=_quotient(isolated.num, isolated.den),
+        first_half_rr=reported.first_half_rr,
+        second_half_rr=reported.second_half_rr,
+        case_crossover_rr=_quotient(crossover.num, crossover.den),
+        naive_ratio=_quotient(primary.d1, primary.naive_expected),
+        raw_after_before_ratio=_quotient(primary.d1, primary.d0),
+        extra_per_100_signals=100 * d1 / reported.n_anchor * (1 - 1 / ratio.rr) if is_enough else None,
+        minimal_detectable_rr=_minimal_detectable(ratio.se_log if is_enough else _planned_se(d0)),
+        verdict="not_supported" if is_enough else "insufficient",
     )
-    return found if is_sufficient else replace(found, **dict.fromkeys(RATIO_FIELDS))
+    return measured if is_enough else replace(measured, **dict.fromkeys(RATIO_FIELDS))
 
 
-def _judged(e: Estimate, p_adjusted: float, *, n_tests: int) -> Estimate:
-    if e.verdict == "insufficient":
-        return replace(e, n_tests=n_tests)
-    tested = replace(e, p_adjusted=p_adjusted, n_tests=n_tests)
-    return replace(tested, verdict=verdict(tested))
-
-
-def _ratio(blocks: BlockSums) -> Ratio:
-    cells, of_cell = np.unique(blocks.h3_7, return_inverse=True)
-    sums = [np.bincount(of_cell, weights=values, minlength=len(cells)) for values in (blocks.num, blocks.den)]
-    return mantel_haenszel(*sums)
-
-
-def _halves(blocks: BlockSums) -> Sequence[float | None]:
-    """Return the ratios of the earlier and the later half of the months."""
-    months, of_month = np.unique(blocks.month, return_inverse=True)
-    is_first = of_month < (len(months) + 1) // 2
-    return [_pooled(blocks.where(half)) for half in (is_first, ~is_first)]
-
-
-def _pooled(blocks: BlockSums) -> float | None:
-    return _quotient(blocks.num.sum(), blocks.den.sum())
+def _negative_controls(
+    measured: Iterable[Estimate], negative_controls: Collection[str]
+) -> dict[tuple[str, int], tuple[int, int]]:
+    """Return by city and ring how many negative controls have a ratio, and how many are false alarms."""
+    counts: dict[tuple[str, int], tuple[int, int]] = {}
+    for e in measured:
+        if e.question_id in negative_controls and e.p_value is not None:
+            n, n_positive = counts.get((e.city, e.band), (0, 0))
+            counts[e.city, e.band] = (n + 1, n_positive + (e.p_value < FALSE_ALARM_P))
+    return counts
 
 
 def _quotient(over: float, under: float) -> float | None:
     return float(over / under) if over > 0 and under > 0 else None
-
-
-def _known(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def _planned_se(d0: int) -> float:
@@ -296,4 +338,4 @@ def _planned_se(d0: int) -> float:
 
 def _minimal_detectable(se_log: float) -> float | None:
     """Return the ratio that would be found with 80 % power."""
-    return _known(float(np.exp(POWER_DISTANCE * se_log)))
+    return known(np.exp(POWER_DISTANCE * se_log))

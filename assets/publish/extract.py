@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,8 @@ import duckdb
 from assets.ingest.lake import Lake
 from assets.publish.dictionary import Column, Extract, ExtractTerms, field_type, read_extracts
 from assets.publish.privacy import refuse_personal_data
+from assets.publish.released_cards import FOLDER as CARDS_FOLDER
+from assets.publish.released_cards import release_cards
 from assets.publish.snapshot import check_generation_name
 from assets.warehouse import reader
 
@@ -41,11 +43,12 @@ class DatasetSummary:
 
 @dataclass(frozen=True)
 class ReleaseSummary:
-    """One release: its generation, its folder, and its datasets by name."""
+    """One release: its generation, its folder, its datasets by name, and how many method cards it has."""
 
     generation: str
     folder: Path
     datasets: tuple[DatasetSummary, ...]
+    n_cards: int
 
 
 def publish_release(
@@ -54,6 +57,7 @@ def publish_release(
     generation: str,
     *,
     now: datetime,
+    cards: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> ReleaseSummary:
     """Write every declared extract of a generation as one immutable release and point `latest` at it.
@@ -66,11 +70,13 @@ def publish_release(
         manifest_path: The dbt manifest whose exposures declare the extracts.
         generation: The warehouse generation to release.
         now: Time of publication, with a zone; it goes into the descriptors, never into the data files.
+        cards: Folder of the generation's method cards, which then are part of the release. None: no cards.
         progress: Told one line per dataset.
 
     Raises:
         ReleaseError: When the release exists, a dataset is empty, or a cleared column is not in its view.
         DictionaryError: When an extract is declared wrongly.
+        MissingCardsError: When a verdict has no card.
         PersonalDataError: When a file shows what looks like personal data.
         WarehouseError: When no warehouse file holds the generation.
             Whatever is raised, `latest` and all releases are as they were.
@@ -104,6 +110,8 @@ def publish_release(
                     )
                 if progress is not None:
                     progress(f"{extract.terms.dataset}: {rows:,} rows")
+            if cards is not None:
+                _write_sums(staging / CARDS_FOLDER, release_cards(connection, cards, staging))
         finally:
             connection.close()
         shutil.rmtree(staging / ".spill", ignore_errors=True)
@@ -131,7 +139,8 @@ def read_release(folder: Path) -> ReleaseSummary:
                 is_simulated=package["simulated"],
             )
         )
-    return ReleaseSummary(folder.name, folder, tuple(datasets))
+    n_cards = len(list(folder.glob(f"{CARDS_FOLDER}/*/*.html")))
+    return ReleaseSummary(folder.name, folder, tuple(datasets), n_cards)
 
 
 def _write_dataset(
@@ -176,9 +185,7 @@ def _write_dataset(
     descriptor = json.dumps(package, indent=2, ensure_ascii=False) + "\n"
     (folder / "datapackage.json").write_text(descriptor, encoding="utf-8")
     (folder / "README.md").write_text(_readme(package, terms.cadence), encoding="utf-8")
-    digests |= {name: _sha256(folder / name) for name in ("datapackage.json", "README.md")}
-    sums = [f"{digests[name]}  {name}\n" for name in sorted(digests)]
-    (folder / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
+    _write_sums(folder, ("datapackage.json", "README.md"), digests)
     return rows
 
 
@@ -314,6 +321,13 @@ def _readme(package: dict[str, Any], cadence: str) -> str:
         "* Text is as recorded: a value may begin with `=`, `+`, `-` or `@`. In a spreadsheet, import text "
         "columns as text.\n"
     )
+
+
+def _write_sums(folder: Path, names: Iterable[str], known: Mapping[str, str] | None = None) -> None:
+    """Write the SHA256SUMS of some files of a folder, and of those whose digests are known already."""
+    digests = {**(known or {}), **{name: _sha256(folder / name) for name in names}}
+    sums = [f"{digests[name]}  {name}\n" for name in sorted(digests)]
+    (folder / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
 
 
 def _sha256(path: Path) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from assets.correlate.catalogue import CATALOGUE, read_catalogue
+from assets.correlate.correlation_marts import card_key
 from assets.ingest.clock import Clock
 from assets.ingest.lake import Lake
 from assets.warehouse.dbt_assets import WRITE_POOL
@@ -17,12 +19,15 @@ SNAPSHOT_KEY = dg.AssetKey(["publish", "bi_snapshot"])
 RELEASE_KEY = dg.AssetKey(["open_data", "release"])
 
 
-def build_publish_assets(built: Sequence[dg.AssetKey], manifest_path: Path) -> list[dg.AssetsDefinition]:
+def build_publish_assets(
+    built: Sequence[dg.AssetKey], manifest_path: Path, catalogue: Path = CATALOGUE
+) -> list[dg.AssetsDefinition]:
     """Return the assets that publish a finished generation.
 
     Args:
         built: Everything dbt builds; while any of it is broken nothing is published.
         manifest_path: The parsed dbt project, which says what is an extract and what its columns mean.
+        catalogue: The seed of questions, whose method cards are part of a release.
     """
 
     @dg.asset(
@@ -53,8 +58,8 @@ def build_publish_assets(built: Sequence[dg.AssetKey], manifest_path: Path) -> l
 
     @dg.asset(
         key=RELEASE_KEY,
-        deps=[SNAPSHOT_KEY],
-        description="An immutable folder of extracts with their dictionary and checksums.",
+        deps=[SNAPSHOT_KEY, *(card_key(question.question_id) for question in read_catalogue(catalogue))],
+        description="An immutable folder of extracts and method cards with their dictionary and checksums.",
         group_name="publish",
         kinds={"csv", "parquet"},
         owners=["team:open-data"],
@@ -63,10 +68,17 @@ def build_publish_assets(built: Sequence[dg.AssetKey], manifest_path: Path) -> l
     def release(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], clock: dg.ResourceParam[Clock]
     ) -> dg.MaterializeResult:
+        from assets.correlate.cards import cards_folder
         from assets.publish.extract import publish_release
 
+        generation = generation_of(context, clock)
         summary = publish_release(
-            lake, manifest_path, generation_of(context, clock), now=clock.now(), progress=context.log.info
+            lake,
+            manifest_path,
+            generation,
+            now=clock.now(),
+            cards=cards_folder(lake, generation),
+            progress=context.log.info,
         )
         lines = ["| dataset | rows | bytes | simulated |", "|---|--:|--:|---|"]
         lines += [
@@ -80,6 +92,7 @@ def build_publish_assets(built: Sequence[dg.AssetKey], manifest_path: Path) -> l
                 "dagster/row_count": sum(one.rows for one in summary.datasets),
                 "bytes": sum(one.bytes for one in summary.datasets),
                 "datasets": dg.MetadataValue.md("\n".join(lines)),
+                "method_cards": summary.n_cards,
             }
         )
 

@@ -1,5 +1,6 @@
 """Looks for personal data in files about to be published; what a view may show is decided in dbt."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,6 +53,25 @@ def refuse_personal_data(
         raise PersonalDataError(
             "\n".join(_describe(connection, source, parquet, column) for column in suspects)
         )
+
+
+def refuse_personal_text(name: str, text: str) -> None:
+    """Scan a page of text for e-mail addresses and phone numbers.
+
+    Args:
+        name: What the page is called in the message.
+        text: What a person reads of it.
+
+    Raises:
+        PersonalDataError: Naming the page and the first line.
+    """
+    for kind, pattern in PATTERNS.items():
+        if found := re.search(pattern, text):
+            # A match may begin with the end of the line before: the guards are part of it.
+            line = text.count("\n", 0, found.end() - 1) + 1
+            raise PersonalDataError(
+                f"{name}: what looks like {kind} in line {line}; clean the text that it comes from"
+            )
 
 
 def suspect_condition(column: str) -> str:

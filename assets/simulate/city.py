@@ -20,7 +20,7 @@ from assets.simulate.process import happen
 from assets.simulate.reporting import service_requests
 
 #: Raise it when the same seed and scale give other bytes: finished cities are then built anew.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 MARKER = "simulated.json"
 _SMALLEST_SCALE = 0.05
 

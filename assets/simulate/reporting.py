@@ -12,11 +12,16 @@ from assets.simulate.calendar import CUT_2025, clock_times, days_later
 from assets.simulate.casework import worked
 from assets.simulate.catalogue import REQUEST_SUBTYPES, RHYTHM_OF, SERVICES
 from assets.simulate.chance import pick, stream
-from assets.simulate.ground import inside
+from assets.simulate.ground import SIDE_M, SOUTH_M, WEST_M, inside
 from assets.simulate.process import Happenings
 
 #: Reported at once by whoever hears or sees it: their effects act on the report itself.
 _UNDELAYED = ("rodent", "noise_residential", "noise_construction")
+#: How much faster what is known is reported again in the fastest place than in the slowest: as far apart as
+#: neighbourhoods were found to be (Liu & Garg, doi 10.1038/s43588-023-00572-6).
+FASTEST_TO_SLOWEST = 3.0
+#: Speed changes over districts, not over streets: waves this long cross the city once or twice.
+_WAVES, _WAVE_M = 5, (8_000.0, 16_000.0)
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ def service_requests(happenings: dict[str, Happenings], noise: Complaints, seed:
     """Return one row per report, ordered by time, with all that will ever happen to it.
 
     Columns: source_id, event_type, subtype (row of REQUEST_SUBTYPES), service (row of SERVICES), case (row
-    of the true event within its type), is_repeat, x, y, spot, asset, requested, and those of
-    `casework.worked`. Times are wall clock, NaT where never.
+    of the true event within its type), is_repeat, x, y, spot, asset, speed (`reporting_speed` where the first
+    report lies), requested, and those of `casework.worked`. Times are wall clock, NaT where never.
     """
     frames = []
     for row, service in enumerate(SERVICES):
@@ -44,12 +49,37 @@ def service_requests(happenings: dict[str, Happenings], noise: Complaints, seed:
             frames.append(
                 _first_reports(events, _report_times(service.event_type, events.day, rng), row, rng)
             )
+        frames[-1]["speed"] = reporting_speed(frames[-1].x.to_numpy(), frames[-1].y.to_numpy(), seed)
         frames.append(_repeats(frames[-1], service.repeats, rng))
     reports = pd.concat(frames, ignore_index=True)
     reports = reports[(reports.requested < CUT_2025) & inside(reports.x.to_numpy(), reports.y.to_numpy())]
     reports = reports.sort_values(["requested", "service", "case", "is_repeat"], ignore_index=True)
     reports["source_id"] = _numbers(reports.requested)
     return worked(reports, seed)
+
+
+def reporting_speed(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
+    """Return how fast what was reported at each point is reported again, relative to the mean of the city.
+
+    Smooth over the ground and the same for all types. First reports are left alone: what a late one does to
+    an effect is the matter of `_report_times`.
+
+    Args:
+        x: Local metres.
+        y: The same.
+        seed: The city's seed.
+    """
+    rng = stream(seed, "reporting speed")
+    direction, phase = rng.uniform(0, 2 * np.pi, (2, _WAVES))
+    number = 2 * np.pi / rng.uniform(*_WAVE_M, _WAVES)
+
+    def height(east: np.ndarray, north: np.ndarray) -> np.ndarray:
+        along = np.multiply.outer(east, np.cos(direction)) + np.multiply.outer(north, np.sin(direction))
+        return np.sin(number * along + phase).sum(axis=-1)
+
+    grid = height(*np.meshgrid(*[np.linspace(0, SIDE_M, 101)] * 2))
+    per_height = np.log(FASTEST_TO_SLOWEST) / (grid.max() - grid.min())
+    return np.exp(per_height * height(x - WEST_M, y - SOUTH_M)) / np.exp(per_height * grid).mean()
 
 
 def _report_times(event_type: str, day: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -85,8 +115,9 @@ def _first_reports(
 
 
 def _repeats(first: pd.DataFrame, mean: float, rng: np.random.Generator) -> pd.DataFrame:
-    # Some places are reported by everyone who passes, most by nobody else: a gamma-mixed Poisson.
-    counts = rng.poisson(rng.gamma(1.0, mean, len(first)) if mean else np.zeros(len(first)))
+    # Some things are reported by everyone who passes, most by nobody else: a gamma-mixed Poisson.
+    expected = rng.gamma(1.0, mean, len(first)) if mean else np.zeros(len(first))
+    counts = rng.poisson(expected * first.speed.to_numpy())
     again = first.loc[first.index.repeat(counts)].copy()
     # Not the rule that a detector would use: 6 % lie beyond 40 m, 4 % come after 10 days.
     distance, angle = rng.lognormal(np.log(10), 0.9, len(again)), rng.uniform(0, 2 * np.pi, len(again))

@@ -102,7 +102,11 @@ def asking(rows: list[dict], pair: dict) -> list[dict]:
 
 
 def whole_disc(rows: list[dict], pair: dict) -> dict:
-    [row] = [row for row in asking(rows, pair) if row["band"] == 1 and row["signal_subtype"] is None]
+    [row] = [
+        row
+        for row in asking(rows, pair)
+        if row["band"] == 1 and row["signal_subtype"] is None and row["signal_cluster_size"] == 1
+    ]
     return row
 
 

@@ -10,6 +10,8 @@ from datetime import date, timedelta
 import pytest
 from scipy import stats
 
+from tests.real.catalogue_asked import answers, asked, show
+
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 #: feed -> files under CITYSIGNAL_REAL_DATA/chicago
@@ -35,6 +37,21 @@ STATED_ROWS = {
     "building_permits": 828_461,
 }
 LIGHTS = ("street_lights_all_out", "street_lights_one_out", "alley_lights_out")
+TRAP = "sanitation_burglary"
+#: What four files of requests, burglaries, homicides and permits allow, by hand.
+NAMED = {
+    TRAP,
+    "lights_burglary",
+    "lights_all_out_burglary",
+    "lights_one_out_burglary",
+    "lights_alley_burglary",
+}
+CONTROLS = {
+    "sanitation_permit_electrical",
+    "lights_permit_alteration",
+    "burglary_permit_new_building",
+    "homicide_permit_electrical",
+}
 
 
 def count_records(real_data, names: list[str]) -> int:
@@ -115,6 +132,88 @@ def test_the_naive_ratio_is_printed_and_is_not_the_finding(chicago):
             assert ci_low <= rr <= ci_high
         if verdict == "supported":
             assert ci_low >= 1.05
+
+
+def test_every_question_that_the_files_allow_has_a_verdict(chicago):
+    owed, found = asked(chicago.rows), answers(chicago.rows)
+    show(found)
+    assert {question for question, _ in owed} == NAMED | CONTROLS
+    assert set(found) == owed
+    assert {question for (question, _), row in found.items() if row["is_negative_control"]} == CONTROLS
+    assert all(row["verdict"] is not None for row in found.values())
+    assert all((row["verdict"] == "insufficient") == (row["rr"] is None) for row in found.values())
+
+
+def test_negative_controls_raise_no_alarm_and_every_verdict_tells_of_them(chicago):
+    found = answers(chicago.rows)
+    controls = [(band, row) for (_, band), row in found.items() if row["is_negative_control"]]
+    assert "supported" not in {row["verdict"] for _, row in controls}
+    for (question, band), row in found.items():
+        tested = [each for of_band, each in controls if of_band == band and each["rr"] is not None]
+        positive = sum(each["p_value"] < 0.05 for each in tested)
+        told = row["n_negative_controls"], row["n_negative_controls_positive"]
+        assert told == (len(tested), positive), question
+    # One of twelve tests may be positive by chance alone (5 %), three have a chance of 2 %.
+    assert sum(row["p_value"] < 0.05 for _, row in controls if row["rr"] is not None) <= 2
+
+
+def test_dirty_areas_with_many_burglaries_are_no_finding(chicago):
+    """The trap: neglect and burglary share their areas, and complaints come before no burglary."""
+    [(across_areas, n_areas, across_months, n_months)] = chicago.rows(
+        """
+        with cases as (
+            select event_key, event_type, event_on from core.fct_events
+            where event_type in ('sanitation_violation', 'burglary')
+                and event_on between '2011-08-01' and '2014-10-31'
+        ),
+        areas as (
+            select
+                b.area_id,
+                count(*) filter (event_type = 'burglary') as burglaries,
+                count(*) filter (event_type <> 'burglary') as complaints
+            from cases inner join core.bridge_event_area as b using (event_key)
+            where b.area_type = 'community_area' group by 1
+        ),
+        months as (
+            select
+                date_trunc('month', event_on) as month,
+                count(*) filter (event_type = 'burglary') as burglaries,
+                count(*) filter (event_type <> 'burglary') as complaints
+            from cases group by 1
+        )
+        select
+            (select corr(burglaries, complaints) from areas), (select count(*) from areas),
+            (select corr(burglaries, complaints) from months), (select count(*) from months)
+        """
+    )
+    discs = {band: row for (question, band), row in answers(chicago.rows).items() if question == TRAP}
+    print(f"\nacross {n_areas} community areas: r = {across_areas:.2f}")
+    print(f"across {n_months} whole months: r = {across_months:.2f}")
+    assert (n_areas, n_months) == (77, 39)
+    assert across_areas > 0.88
+    # .09 of distinct requests; the 74,401 rows, some of one request, give the .07 that is told of the files.
+    assert abs(across_months) < 0.12
+    assert {row["verdict"] for row in discs.values()} == {"not_supported"}
+    assert discs[1]["ci_low"] < 1 < discs[1]["ci_high"] < 1.1
+
+
+def test_files_of_days_tell_nothing_of_the_night(chicago):
+    """Burglaries are dated to the day, so their questions ask for hours that nobody knows."""
+    [(known,)] = chicago.rows(
+        "select count(*) from core.fct_events where event_type = 'burglary' and time_precision <> 'day'"
+    )
+    assert known == 0
+    by_hour = chicago.rows(
+        """select question_id, part, d0 + d1 from correlation.mart_correlation_splits
+           where split = 'time_of_day' and d0 + d1 > 0"""
+    )
+    assert by_hour == []
+    halves = chicago.rows(
+        """select question_id, count(*), sum(d0 + d1) from correlation.mart_correlation_splits
+           where split = 'period' group by 1"""
+    )
+    assert {question for question, _, _ in halves} == NAMED | CONTROLS
+    assert {(parts, outcomes > 0) for _, parts, outcomes in halves} == {(2, True)}
 
 
 def test_a_second_run_changes_no_row_and_no_hash(chicago):

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.real.catalogue_asked import BANDS, answers, asked, show
+
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 #: Rows of each file in the data manifest, added up over the parts of the feed.
@@ -63,3 +65,41 @@ def test_ratings_name_segments_of_the_inventory(syracuse):
            where e.feed = 'road_ratings'"""
     )
     assert known > 0.9
+
+
+#: Potholes filled over half a year each of 2016 and 2018, some 230 main breaks a year, crimes with a place.
+ASKED = {
+    "pothole_repair_main_break",
+    "main_break_pothole_repair",
+    "pothole_repair_theft",
+    "robbery_pothole_repair",
+    "burglary_main_break",
+}
+
+
+def test_every_question_that_the_files_allow_has_a_verdict(syracuse):
+    owed, found = asked(syracuse.rows), answers(syracuse.rows)
+    show(found)
+    assert {question for question, _ in owed} == ASKED
+    assert set(found) == owed
+
+
+def test_potholes_and_main_breaks_are_answered_both_ways_and_too_few_to_tell(syracuse):
+    """1,700 repairs have 11 main breaks within 100 m and 14 days: a doubling could not be seen there."""
+    found = answers(syracuse.rows)
+    before, after = (
+        [found[question, band] for band in BANDS]
+        for question in ("pothole_repair_main_break", "main_break_pothole_repair")
+    )
+    for ring in before + after:
+        assert ring["verdict"] == "insufficient"
+        assert (ring["rr"], ring["ci_low"], ring["ci_high"]) == (None, None, None)
+    assert all(ring["n_anchor"] > 400 for ring in before + after)
+    assert before[0]["d0"] + before[0]["d1"] < 50
+    assert before[0]["minimal_detectable_rr"] > 2
+    # Crews fill what is near a break by the dozen, all of them in a few places.
+    assert after[2]["d0"] + after[2]["d1"] >= 50
+
+
+def test_the_whole_city_is_too_small_for_a_claim(syracuse):
+    assert "supported" not in {row["verdict"] for row in answers(syracuse.rows).values()}

@@ -37,9 +37,14 @@ def write_events(folder: Path, happenings: dict[str, Happenings]) -> int:
 
 
 def write_reports(folder: Path, requests: pd.DataFrame) -> None:
-    """Write requests.parquet: which true event each request tells of, and what will ever happen to it."""
-    columns = ["source_id", "event_type", "case", "is_repeat", "is_labelled", "parent", "x", "y", "requested"]
-    _write(folder / "requests.parquet", requests[[*columns, "closed", "reopened", "closed_again"]])
+    """Write requests.parquet: which true event each request tells of, and what will ever happen to it.
+
+    `speed`: how fast what lies there is reported again, relative to the mean of the city.
+    """
+    columns = ["source_id", "event_type", "case", "is_repeat", "is_labelled", "parent", "x", "y", "speed"]
+    _write(
+        folder / "requests.parquet", requests[[*columns, "requested", "closed", "reopened", "closed_again"]]
+    )
 
 
 def write_casework(folder: Path, requests: pd.DataFrame) -> None:

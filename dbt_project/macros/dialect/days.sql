@@ -32,3 +32,31 @@
 {% macro spark__each_integer(first, last) -%}
     explode(sequence(cast({{ first }} as bigint), cast({{ last }} as bigint)))
 {%- endmacro %}
+
+
+{# First day of the month that a day number lies in, and of the month after a first of a month. #}
+{% macro month_of_day(day) -%}
+    cast(date_trunc('month', {{ date_of_day(day) }}) as date)
+{%- endmacro %}
+
+{% macro next_month(month) %}{{ return(adapter.dispatch('next_month')(month)) }}{% endmacro %}
+
+{% macro default__next_month(month) -%}
+    cast({{ month }} + interval 1 month as date)
+{%- endmacro %}
+
+{% macro spark__next_month(month) -%}
+    add_months({{ month }}, 1)
+{%- endmacro %}
+
+
+{# A value so many days after the row's day, 0 where there is none; stands before `over` with a dense order by day. #}
+{% macro value_days_after(value, days) -%}
+    lag({{ value }}, -({{ days }}), 0)
+{%- endmacro %}
+
+
+{# Months counted from the year 0. #}
+{% macro month_number(month) -%}
+    (12 * cast(extract(year from {{ month }}) as integer) + cast(extract(month from {{ month }}) as integer))
+{%- endmacro %}

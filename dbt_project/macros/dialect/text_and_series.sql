@@ -46,3 +46,8 @@
 {% macro last_told(value) -%}
     last_value({{ value }} ignore nulls)
 {%- endmacro %}
+
+{#- The number that hexadecimal digits say; null where they are none. -#}
+{% macro hex_value(digits) -%}
+    try_cast('0x' || {{ digits }} as integer)
+{%- endmacro %}

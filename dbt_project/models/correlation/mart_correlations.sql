@@ -6,9 +6,13 @@ select
     questions.title,
     questions.signal_type,
     questions.signal_subtype,
+    questions.signal_cluster_size,
     questions.outcome_type,
     questions.is_negative_control,
+    questions.expected_sign,
+    questions.hypothesis,
     questions.mechanism,
+    questions.source,
     estimates.band,
     (estimates.band - 1) * estimates.radius_m as from_m,
     estimates.band * estimates.radius_m as to_m,
@@ -42,7 +46,9 @@ select
     estimates.naive_ratio,
     estimates.raw_after_before_ratio,
     estimates.extra_per_100_signals,
-    estimates.minimal_detectable_rr
+    estimates.minimal_detectable_rr,
+    estimates.n_negative_controls,
+    estimates.n_negative_controls_positive
 from {{ source('correlations', 'estimates') }} as estimates
 inner join {{ ref('int_correlation_questions') }} as questions
     on estimates.question_id = questions.question_id

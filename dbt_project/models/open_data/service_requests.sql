@@ -30,11 +30,7 @@ select
     events.source_id as service_request_id,
     events.city,
     events.feed,
-    case
-        when cities.is_simulated and lower(cities.city_name) not like '%simulated%'
-            then cities.city_name || ' (simulated)'
-        else cities.city_name
-    end as city_name,
+    {{ city_label('cities') }} as city_name,
     cities.is_simulated,
     events.event_type as service_type,
     event_types.label as service_label,

@@ -1,15 +1,17 @@
 """The statistics on block sums that are known by hand or by construction."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from assets.correlate import inference
-from assets.correlate.inference import BlockSums, estimate, mantel_haenszel, verdict
+from assets.correlate.inference import BlockSums, Estimate, estimate, is_first_half, judge, measure, verdict
+from assets.correlate.ratios import mantel_haenszel
 from assets.correlate.wording import Question, reason
 
 QUESTION = Question("q", "streetlight_outage", "all_out", "theft", 100.0, 14, is_negative_control=False)
@@ -86,6 +88,7 @@ def loop_jackknife(num, den):
 @given(
     st.lists(st.tuples(st.floats(0.1, 50), st.floats(0.1, 50)), min_size=3, max_size=30), st.integers(0, 3)
 )
+@settings(deadline=None)
 def test_jackknife_equals_a_loop(sums, empty_cells):
     num, den = np.array([*sums, *[(0.0, 0.0)] * empty_cells]).T
     log_rr, se, df = loop_jackknife(num, den)
@@ -136,6 +139,55 @@ def test_without_a_cross_check_nothing_is_supported():
     whole = everything(1.5)
     (found,) = estimate(whole.where(whole.variant != "case_crossover"))
     assert (found.verdict, found.case_crossover_rr) == ("not_supported", None)
+
+
+def ring(ratio, band=2, **changes):
+    """The variants that a ring has."""
+    whole = everything(ratio, **changes)
+    parts = whole.where(np.isin(whole.variant, ["primary", "placebo"]))
+    return replace(parts, band=np.full(len(parts), band, np.int32))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "supported"),
+        ({"primary": 1.0}, "not_supported"),
+        ({"placebo": 1.3}, "reversed_or_confounded"),
+        ({"primary": 1.03}, "immaterial"),
+    ],
+)
+def test_a_ring_is_judged_without_a_cross_check(changes, expected):
+    (found,) = estimate(ring(1.5, **changes))
+    assert found.verdict == expected
+    assert (found.case_crossover_rr, found.guarded_rr, found.isolated_rr) == (None, None, None)
+
+
+def test_a_ring_needs_both_halves_and_a_placebo():
+    whole = ring(1.5)
+    (alone,) = estimate(whole.where(whole.variant == "primary"))
+    late = np.where(whole.month == np.datetime64("2024-01"), 0.6, 1.4)
+    (once,) = estimate(replace(whole, num=whole.num * np.where(whole.variant == "primary", late, 1)))
+    assert alone.verdict == once.verdict == "not_supported"
+    assert max(alone.p_adjusted, once.p_adjusted) < 0.05
+
+
+def test_contamination_is_told_of_discs_only():
+    """Rings carry no correction: a crowded one is reported by all its episodes and claims no exposure."""
+    disc = everything(1.5)
+    crowded = replace(disc, c0_sum=np.full(len(disc), 10 * 0.16))
+    outer = ring(1.5)
+    both = estimate(stack(crowded, replace(outer, c0_sum=np.full(len(outer), 10 * 0.16))))
+    assert [(e.band, e.estimator, e.mean_c0) for e in both] == [
+        (1, "isolated_episodes", pytest.approx(0.16)),
+        (2, "all_episodes", None),
+    ]
+
+
+def test_night_and_day_are_no_tests_of_their_own():
+    whole = everything(1.5)
+    timed = everything(1.5, night=2.0, day=0.5)
+    assert estimate(timed) == estimate(whole)
 
 
 def test_without_a_placebo_nothing_is_supported():
@@ -206,6 +258,92 @@ def test_p_values_are_adjusted_over_every_test_also_the_insufficient():
     assert found["thin"].p_adjusted is None
 
 
+def test_negative_controls_of_the_same_city_and_ring_are_counted():
+    def named(parts, question_id, city="town"):
+        return replace(
+            parts,
+            question_id=np.full(len(parts), question_id, object),
+            city=np.full(len(parts), city, object),
+        )
+
+    evidence = stack(
+        named(everything(1.5), "asked"),
+        named(everything(1.0), "control_quiet"),
+        named(everything(1.4), "control_alarm"),
+        named(everything(0.7), "control_falls"),
+        named(replace(everything(1.4), d0=np.zeros(400, int), d1=np.zeros(400, int)), "control_thin"),
+        named(everything(1.4), "control_alarm", "elsewhere"),
+        named(ring(1.0), "control_quiet"),
+    )
+    controls = {"control_quiet", "control_alarm", "control_falls", "control_thin"}
+    found = {
+        (e.city, e.question_id, e.band): (e.n_negative_controls, e.n_negative_controls_positive)
+        for e in estimate(evidence, controls)
+    }
+    # The thin one has no ratio; a fall is as false an alarm as a rise.
+    assert {n for (city, _, band), n in found.items() if (city, band) == ("town", 1)} == {(3, 2)}
+    assert found["elsewhere", "control_alarm", 1] == (1, 1)
+    assert found["town", "control_quiet", 2] == (1, 0)
+    assert {(e.n_negative_controls, e.n_negative_controls_positive) for e in estimate(evidence)} == {(0, 0)}
+
+
+def test_cities_may_be_measured_one_after_the_other():
+    cities = [
+        replace(everything(ratio), city=np.full(len(everything(ratio)), name, object))
+        for name, ratio in (("a", 1.0), ("b", 1.5), ("c", 1.2))
+    ]
+    apart = judge([e for city in cities for e in measure(city)])
+    assert apart == estimate(stack(*cities))
+    assert {e.n_tests for e in apart} == {3}
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=25, deadline=None)
+def test_order_of_the_blocks_does_not_matter(seed):
+    whole = everything(1.5)
+    (one,) = estimate(whole)
+    (other,) = estimate(whole.where(np.random.default_rng(seed).permutation(len(whole))))
+    # In another order a sum of floats may differ in its last bits, and nothing more.
+    for name in Estimate.__dataclass_fields__:
+        value = getattr(one, name)
+        expected = pytest.approx(value, rel=1e-6) if isinstance(value, float) else value
+        assert getattr(other, name) == expected
+
+
+def test_halves_are_of_each_group_and_the_first_is_the_longer():
+    group = np.array([0, 0, 0, 1, 1, 1, 1])
+    month = np.array(
+        ["2024-03", "2024-01", "2024-02", *["2023-05"] * 2, "2025-01", "2023-06"], "datetime64[M]"
+    )
+    assert is_first_half(group, month).tolist() == [False, True, True, True, True, False, True]
+
+
+def test_many_blocks_take_little_time():
+    """A city of 45 questions, three rings, 50 cells and 24 months: some 600,000 blocks."""
+    months = np.arange("2022-01", "2024-01", dtype="datetime64[M]")
+    one = stack(
+        *[
+            blocks(v, *steady(1.1, cells=50, seed=i), months=months, band=band)
+            for i, (v, band) in enumerate(
+                [
+                    *[(v, 1) for v in ("primary", "isolated", "guarded", "placebo", "case_crossover")],
+                    *[(v, band) for band in (2, 3) for v in ("primary", "placebo")],
+                ]
+            )
+        ]
+    )
+    n = len(one)
+    city = BlockSums(
+        **{name: np.tile(getattr(one, name), 45) for name in BlockSums.__dataclass_fields__}
+        | {"question_id": np.repeat(np.array([f"q{i:02d}" for i in range(45)], object), n)}
+    )
+    began = time.process_time()
+    found = estimate(city)
+    assert time.process_time() - began < 5
+    assert len(found) == 45 * 3
+    assert len(city) > 400_000
+
+
 def test_no_blocks_no_estimates():
     nothing = everything(1.0).where(np.zeros(len(everything(1.0)), bool))
     assert estimate(nothing) == []
@@ -268,13 +406,44 @@ def test_every_verdict_has_a_sentence_that_claims_no_more():
         replace(found, verdict="reversed_or_confounded", band=2),
         replace(found, verdict="insufficient", rr=None, d0=3, d1=4),
         replace(found, verdict="insufficient", rr=None),
+        replace(found, verdict="not_supported", band=2, case_crossover_rr=None, second_half_rr=0.9),
+        replace(found, band=3, case_crossover_rr=None),
     ]
     sentences = [reason(case, QUESTION) for case in cases]
     assert len(set(sentences)) == len(sentences)
     assert not [s for s in sentences if "cause" in s.lower() or "predict" in s.lower()]
     assert "Between 100 and 200 m" in sentences[8]
     assert "no ratio is published" in sentences[9]
+    assert "halves" in sentences[11]
+    assert "a ring has no cross-check" in sentences[12]
+    assert not [s for s in (sentences[8], sentences[11]) if "cross-check" in s]
     assert "negative control" in reason(found, replace(QUESTION, is_negative_control=True))
+
+
+@pytest.mark.parametrize(("sign", "said"), [("+", "a rise"), ("-", "a fall"), ("0", "no change")])
+def test_what_was_expected_is_said(sign, said):
+    (found,) = estimate(everything(1.5))
+    asked = replace(QUESTION, expected_sign=sign)
+    assert reason(found, asked).endswith(f"Before the data were looked at, {said} was expected.")
+    assert "expected" not in reason(replace(found, rr=None), asked)
+    control = reason(found, replace(asked, is_negative_control=True))
+    assert control.endswith("This question is a negative control: no relation is expected.")
+    assert "was expected" not in control
+
+
+def test_a_fall_that_was_expected_is_told_as_such():
+    (found,) = estimate(everything(0.6))
+    assert "the level fell as expected" in reason(found, replace(QUESTION, expected_sign="-"))
+    assert "fell as expected" not in reason(found, QUESTION)
+
+
+def test_a_cluster_is_the_last_of_its_reports():
+    (found,) = estimate(everything(1.5))
+    sentence = reason(found, replace(QUESTION, signal_cluster_size=3))
+    assert sentence.startswith(
+        "Within 100 m and 14 days after the last of 3 first reports of streetlight outage (all out) "
+        "within 100 m and 28 days, theft ran 1.5"
+    )
 
 
 def test_an_adjusted_p_value_decides_before_the_other_gates():

@@ -1,13 +1,17 @@
 """What Dagster loads for a declared city: it is whole, it is joined up, and it loads fast."""
 
+import csv
 import subprocess
 import sys
 
 import dagster as dg
 import pytest
 
+from assets.correlate.catalogue import CATALOGUE
+from assets.correlate.correlation_marts import ANSWER_CHECK, build_correlation_assets
 from assets.ingest.feed import load_cities
 from assets.ingest.raw_tables import DELIVERY_CHECK, GATE_CHECKS
+from assets.publish.open_data_extracts import build_publish_assets
 from assets.warehouse.dbt_assets import PASSES, WRITE_POOL, CityTranslator
 from orchestration.definitions import declared_definitions
 from orchestration.run_command import full_refresh_config
@@ -53,8 +57,35 @@ def test_path_is_joined_up_from_raw_to_release(graph):
         key("lake", "declared"),
         key("core", "fct_events"),
         key("correlation", "estimates"),
+        key("correlation", "method_card", "lights_theft"),
         release,
     } <= reached
+
+
+def test_each_question_is_a_method_card_with_a_check_before_the_release(graph):
+    with CATALOGUE.open(encoding="utf-8", newline="") as file:
+        questions = [row["question_id"] for row in csv.DictReader(file)]
+    cards = {one for one in graph.get_all_asset_keys() if one.path[:2] == ["correlation", "method_card"]}
+    assert cards == {key("correlation", "method_card", question) for question in questions}
+    assert {one.asset_key for one in graph.asset_check_keys if one.name == ANSWER_CHECK} == cards
+    assert cards < graph.get(key("open_data", "release")).parent_keys
+    assert all(key("correlation", "mart_lag_curves") in graph.get(card).parent_keys for card in cards)
+
+
+def test_a_row_more_in_the_catalogue_is_a_card_a_check_and_part_of_the_release(tmp_path):
+    catalogue = tmp_path / "questions.csv"
+    with CATALOGUE.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with catalogue.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows([*rows, {**rows[0], "question_id": "brand_new"}])
+    added = key("correlation", "method_card", "brand_new")
+    before, after = build_correlation_assets()[-1], build_correlation_assets(catalogue)[-1]
+    assert after.keys - before.keys == {added}
+    assert {one.asset_key for one in after.check_keys - before.check_keys} == {added}
+    release = build_publish_assets([], tmp_path / "manifest.json", catalogue)[-1]
+    assert added in release.asset_deps[key("open_data", "release")]
 
 
 def test_no_asset_reads_from_something_nobody_writes(graph):
@@ -110,6 +141,7 @@ def test_whatever_opens_the_build_file_takes_the_pool(graph):
     assert pooled == {
         *PASSES,
         "correlation__estimates",
+        "method_cards",
         "publish__bi_snapshot",
         "publish__bi_snapshot_same_as_build",
         "open_data__release",

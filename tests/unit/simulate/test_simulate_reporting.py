@@ -7,7 +7,9 @@ import pytest
 from assets.simulate import building
 from assets.simulate.calendar import CUT_2024, CUT_2025, existing, to_utc, to_wall_clock
 from assets.simulate.casework import known_at_2024, new_in_2025, state_at
-from assets.simulate.ground import inside
+from assets.simulate.catalogue import SERVICES
+from assets.simulate.ground import SIDE_M, SOUTH_M, WEST_M, inside
+from assets.simulate.reporting import FASTEST_TO_SLOWEST, reporting_speed
 
 
 def test_requests_have_their_own_numbers_in_order_and_lie_in_the_city(requests):
@@ -29,6 +31,39 @@ def test_repeated_reports_are_not_made_by_a_detectors_rule(requests, happenings)
     assert 0.02 < (distance > 40).mean() < 0.15
     assert 0.02 < (gap > 10).mean() < 0.15
     assert (gap >= 0).all()
+
+
+def test_speed_is_smooth_has_a_mean_of_one_and_is_three_times_as_high_in_one_place_as_in_another():
+    axis = np.arange(50, SIDE_M, 100)
+    east, north = np.meshgrid(axis, axis)
+    speed = reporting_speed(WEST_M + east, SOUTH_M + north, 311)
+    assert speed.mean() == pytest.approx(1, abs=0.01)
+    assert speed.max() / speed.min() == pytest.approx(FASTEST_TO_SLOWEST, rel=0.01)
+    # Within 100 m little changes, across the city much does.
+    steps = [np.abs(np.diff(np.log(speed), axis=each)).max() for each in (0, 1)]
+    assert max(steps) < 0.05
+    assert not np.allclose(speed, reporting_speed(WEST_M + east, SOUTH_M + north, 312))
+
+
+def test_places_repeat_as_fast_as_planted(requests):
+    firsts = requests[~requests.is_repeat].set_index(["service", "case"])
+    again = requests[requests.is_repeat].groupby(["service", "case"]).size()
+    told = firsts.assign(
+        n_repeat=again.reindex(firsts.index, fill_value=0),
+        expected=np.array([service.repeats for service in SERVICES])[
+            firsts.index.get_level_values("service")
+        ],
+    )
+    assert told.speed.to_numpy() == pytest.approx(
+        reporting_speed(told.x.to_numpy(), told.y.to_numpy(), 311), rel=1e-12
+    )
+    thirds = told.groupby(pd.qcut(told.speed, 3, labels=["slow", "middle", "fast"]), observed=True)
+    rate = thirds.n_repeat.sum() / thirds.expected.sum()
+    planted = thirds.apply(lambda part: np.average(part.speed, weights=part.expected))
+    # 1,000 repeats in a third at least, counts 1.5 times as variable as Poisson ones: four standard errors.
+    assert thirds.n_repeat.sum().min() > 1_000
+    assert (rate / rate.mean()).to_numpy() == pytest.approx((planted / planted.mean()).to_numpy(), rel=0.16)
+    assert planted["fast"] > 1.5 * planted["slow"]
 
 
 def test_what_acts_on_reports_is_reported_at_once_and_the_rest_mostly(requests, happenings):

@@ -23,6 +23,7 @@ ELSEWHERE = (
     "source:correlations+",
     "path:models/correlation",
     "path:models/intermediate/correlation",
+    "rebuilt_months",
 )
 OPERATIONS = ("path:models/operations", "path:models/intermediate/operations+")
 _TYPES = {

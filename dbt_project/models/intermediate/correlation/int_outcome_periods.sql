@@ -1,28 +1,28 @@
--- The days on which an outcome was observed in a city. Strays (a handful of records dated years away from the rest)
+-- The days on which a type was observed in a city. Strays (a handful of records dated years away from the rest)
 -- do not make a period: it runs between the first and the last 28 days that hold at least 5 % of a usual 28 days.
 with spans as (
 
-    select city, outcome_type, {{ bucket('day', 28) }} as span, count(*) as n_outcomes
-    from {{ ref('int_correlation_outcomes') }}
-    group by city, outcome_type, {{ bucket('day', 28) }}
+    select city, event_type, {{ bucket('day', 28) }} as span, sum(n_event) as n_event
+    from {{ ref('int_evidence_cell_days') }}
+    group by city, event_type, {{ bucket('day', 28) }}
 
 ),
 
 usual as (
 
-    select city, outcome_type, median(n_outcomes) as n_outcomes
+    select city, event_type, median(n_event) as n_event
     from spans
-    group by city, outcome_type
+    group by city, event_type
 
 ),
 
 busy as (
 
-    select spans.city, spans.outcome_type, min(spans.span) as first_span, max(spans.span) as last_span
+    select spans.city, spans.event_type, min(spans.span) as first_span, max(spans.span) as last_span
     from spans
-    inner join usual on spans.city = usual.city and spans.outcome_type = usual.outcome_type
-    where spans.n_outcomes >= 0.05 * usual.n_outcomes
-    group by spans.city, spans.outcome_type
+    inner join usual on spans.city = usual.city and spans.event_type = usual.event_type
+    where spans.n_event >= 0.05 * usual.n_event
+    group by spans.city, spans.event_type
 
 ),
 
@@ -44,14 +44,14 @@ areas as (
 )
 
 select
-    outcomes.city,
-    outcomes.outcome_type,
-    min(outcomes.day) as first_day,
-    max(outcomes.day) as last_day,
-    count(*) as n_outcomes,
+    days.city,
+    days.event_type as outcome_type,
+    min(days.day) as first_day,
+    max(days.day) as last_day,
+    cast(sum(days.n_event) as bigint) as n_outcomes,
     max(areas.area_m2) as area_m2
-from {{ ref('int_correlation_outcomes') }} as outcomes
-inner join busy on outcomes.city = busy.city and outcomes.outcome_type = busy.outcome_type
-inner join areas on outcomes.city = areas.city
-where {{ bucket('outcomes.day', 28) }} between busy.first_span and busy.last_span
-group by outcomes.city, outcomes.outcome_type
+from {{ ref('int_evidence_cell_days') }} as days
+inner join busy on days.city = busy.city and days.event_type = busy.event_type
+inner join areas on days.city = areas.city
+where {{ bucket('days.day', 28) }} between busy.first_span and busy.last_span
+group by days.city, days.event_type

@@ -1,76 +1,122 @@
--- First reports: a report is dropped when the same signal was reported within 50 m in the 14 days before.
--- episode_id is a short name of an episode within one build: the joins over pairs are several times faster on integers.
--- Repeats of one fault would otherwise put its own earlier exposure into the reference window.
+-- First reports: a report is dropped when the same signal was reported within 50 m in the 14 days before. Repeats of one
+-- fault would otherwise put its own earlier exposure into the reference window. A cluster's episode is the first report
+-- that completes it. Only days that this build's sums look at; `is_anchor` marks those whose own month is summed.
 with signals as (
 
-    select distinct signal_key, signal_type, signal_subtype
-    from {{ ref('int_correlation_questions') }}
+    select distinct city, signal_id, signal_type, signal_subtype, cluster_size, radius_m * sign(cluster_size - 1) as cluster_m
+    from {{ ref('int_correlation_pairs') }}
 
 ),
 
 reports as (
 
     select
-        signals.signal_key,
+        signals.signal_id,
+        signals.cluster_size,
+        signals.cluster_m,
         events.city,
         events.event_key,
-        events.event_on,
         {{ day_number('events.event_on') }} as day,
+        cast(date_trunc('month', events.event_on) as date) as month,
         events.x_m,
         events.y_m,
         events.h3_7
     from {{ ref('fct_events') }} as events
     inner join signals
-        on events.event_type = signals.signal_type
+        on events.city = signals.city
+        and events.event_type = signals.signal_type
         and (signals.signal_subtype is null or events.event_subtype = signals.signal_subtype)
-    where {{ is_evidence('events') }}
+    inner join {{ ref('int_evidence_reach') }} as reach
+        on events.city = reach.city
+        and events.event_type = reach.event_type
+        and {{ day_number('events.event_on') }} = reach.day
+    where reach.role = 'signal' and {{ is_evidence('events') }}
 
 ),
 
-searching as (
+numbered as (
 
-    select
-        reports.*,
-        {{ space_time_bucket(
-            bucket('x_m - 50', 100) ~ ' + step_x.step',
-            bucket('y_m - 50', 100) ~ ' + step_y.step',
-            bucket('day - 14', 15) ~ ' + step_t.step') }} as bucket
-    from reports
-    cross join (values (0), (1)) as step_x (step)
-    cross join (values (0), (1)) as step_y (step)
-    cross join (values (0), (1)) as step_t (step)
-
-),
-
-earlier as (
-
-    select
-        signal_key, city, event_key, day, x_m, y_m,
-        {{ space_time_bucket(bucket('x_m', 100), bucket('y_m', 100), bucket('day', 15)) }} as bucket
+    select row_number() over (order by signal_id, event_key) as report_id, *
     from reports
 
 ),
 
 repeats as (
 
-    select distinct searching.signal_key, searching.event_key
-    from searching
-    inner join earlier
-        on searching.bucket = earlier.bucket
-        and searching.signal_key = earlier.signal_key
-        and searching.city = earlier.city
-    where searching.day - earlier.day between 0 and 14
-        and (earlier.day < searching.day or earlier.event_key < searching.event_key)
-        and (searching.x_m - earlier.x_m) * (searching.x_m - earlier.x_m)
-            + (searching.y_m - earlier.y_m) * (searching.y_m - earlier.y_m) <= 50 * 50
+    {{ earlier_neighbours('numbered', episode_m() | string, episode_days()) }}
+
+),
+
+firsts as (
+
+    select numbered.*
+    from numbered
+    left join repeats on numbered.report_id = repeats.report_id
+    where repeats.report_id is null
+
+),
+
+clustered as (
+
+    select * from firsts where cluster_size > 1
+
+),
+
+near_firsts as (
+
+    {{ earlier_neighbours('clustered', 'cluster_m', cluster_days()) }}
+
+),
+
+clusters as (
+
+    select clustered.*
+    from clustered
+    inner join near_firsts on clustered.report_id = near_firsts.report_id
+    where near_firsts.n_earlier >= clustered.cluster_size - 1
+
+),
+
+grown_clusters as (
+
+    {{ earlier_neighbours('clusters', 'cluster_m', cluster_days()) }}
+
+),
+
+episodes as (
+
+    select * from firsts where cluster_size = 1
+    union all
+    select clusters.*
+    from clusters
+    left join grown_clusters on clusters.report_id = grown_clusters.report_id
+    where grown_clusters.report_id is null
+
+),
+
+summed_months as (
+
+    select distinct pairs.signal_id, months.month
+    from {{ ref('int_evidence_months') }} as months
+    inner join {{ ref('int_correlation_pairs') }} as pairs on months.pair_id = pairs.pair_id
+    where months.is_new or months.is_lag_new
 
 )
 
 select
-    row_number() over (order by reports.signal_key, reports.event_key) as episode_id,
-    reports.*
-from reports
-left join repeats
-    on reports.signal_key = repeats.signal_key
-    and reports.event_key = repeats.event_key
-where repeats.event_key is null
+    cast(episodes.report_id as integer) as episode_id,
+    cast(episodes.signal_id as integer) as signal_id,
+    episodes.city,
+    episodes.event_key,
+    episodes.day,
+    episodes.month,
+    episodes.x_m,
+    episodes.y_m,
+    episodes.h3_7,
+    -- Keys are hashes, so their first digits draw a sample; a key that is none is in every sample.
+    coalesce({{ hex_value('substr(episodes.event_key, 1, 4)') }}, 0) as sample_value,
+    summed_months.month is not null as is_anchor
+from episodes
+left join summed_months
+    on episodes.signal_id = summed_months.signal_id
+    and episodes.month = summed_months.month

@@ -1,0 +1,28 @@
+{{ config(tags=['verdict']) }}
+select
+    city,
+    signal_type,
+    outcome_type,
+    n_anchor,
+    status,
+    reason,
+    first_until,
+    found_d0,
+    found_d1,
+    found_rr,
+    found_ci_low,
+    found_ci_high,
+    found_p_adjusted,
+    found_placebo_rr,
+    found_placebo_p,
+    n_tests,
+    held_d0,
+    held_d1,
+    held_rr,
+    held_ci_low,
+    held_ci_high,
+    held_p_adjusted,
+    held_placebo_rr,
+    held_placebo_p,
+    n_held_tests
+from {{ source('correlations', 'scan') }}

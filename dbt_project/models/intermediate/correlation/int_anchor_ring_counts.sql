@@ -1,0 +1,31 @@
+-- The same in the rings around the disc, for the pairs of the catalogue and the windows that rings compare.
+with pairs as (
+
+    select * from {{ ref('int_correlation_pairs') }} where not is_scan
+
+),
+
+near as (
+
+    {{ outcomes_near_anchors(correlation_bands() | max, '-2 * window_days', 'window_days', false) }}
+
+)
+
+select
+    near.episode_id,
+    cast(pairs.pair_id as integer) as pair_id,
+    near.band
+    {%- for name, part in correlation_counts(in_rings=true) %}
+    {%- set first, last = correlation_windows(of='near.window_days')[name] %},
+    cast(count(*) filter (where near.lag_days between {{ first }} and {{ last }}) as integer) as disc_{{ name }},
+    cast(count(*) filter (
+        where near.lag_days between {{ first }} and {{ last }} and {{ is_in_control_area() }}
+    ) as integer) as inside_{{ name }}
+    {%- endfor %}
+from near
+inner join pairs
+    on near.signal_id = pairs.signal_id
+    and near.outcome_id = pairs.outcome_id
+    and near.series_id = pairs.series_id
+where near.band > 1
+group by near.episode_id, pairs.pair_id, near.band
