@@ -43,8 +43,9 @@ test-fast: .venv/.ready ## unit tests only
 test-real: .venv/.ready ## the tests on real municipal files; fails where a file is missing
 	@CITYSIGNAL_REQUIRE_REAL=1 $(BIN)/pytest tests/real
 
-truth: .venv/.ready ## every scenario of the correlation method on 40 cities each, with a table; some hours on two cores
-	@CITYSIGNAL_TRUTH_SEEDS=$${CITYSIGNAL_TRUTH_SEEDS:-40} CITYSIGNAL_TRUTH_SCENARIOS=all $(BIN)/pytest -s --timeout 0 tests/truth
+truth: .venv/.ready ## every scenario of the correlation method on 40 cities each, with a table; over an hour
+	@CITYSIGNAL_TRUTH_SEEDS=$${CITYSIGNAL_TRUTH_SEEDS:-40} CITYSIGNAL_TRUTH_SCENARIOS=all $(BIN)/pytest --timeout 0 tests/truth; \
+	status=$$?; cat var/truth/truth.txt; exit $$status
 
 soak: .venv/.ready ## 500 sequences of edits and faults, 20 kills of a landing, 5 of a whole run; takes long
 	@CITYSIGNAL_SOAK=500 CITYSIGNAL_SOAK_KILLS=20 CITYSIGNAL_KILLS=5 $(BIN)/pytest --timeout 0 tests/contracts/test_edit_sequences.py tests/contracts/test_kill_wire.py tests/integration/test_kill.py
