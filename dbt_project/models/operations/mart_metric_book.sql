@@ -203,7 +203,7 @@ estimates as (
         {%- for ending in endings %}
         {{ exact_sum(
             'case when duration_days <= ' ~ horizon_days ~ ' then share_open_before * n_' ~ ending
-            ~ ' / cast(n_at_risk as double) else 0 end'
+            ~ ' / cast(n_at_risk as double) else 0 end', 15
         ) }} as share_{{ ending }}{{ ',' if not loop.last }}
         {%- endfor %}
     from survival
