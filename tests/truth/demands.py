@@ -20,7 +20,7 @@ ALWAYS: Bounds = {
     "naive_null_fpr": (0.95, 1.0),
     "naive_bias_of": (0.50, inf),
 }
-#: Two dozen cities know the false-discovery rate to within .02 to .03 only; their seeds are fixed, so is their rate.
+#: Two dozen cities know the false-discovery rate to within .02 to .03 only; their seeds are fixed.
 POOLED_OF_FEW: Bounds = {**ALWAYS, "bh_fdr": (0.0, 0.05)}
 POOLED_OF_MANY: Bounds = {**ALWAYS, "coverage": (0.92, 1.0), "bh_fdr": (0.0, 0.05)}
 #: One scenario of 40 cities knows the coverage to within .02, and the false-discovery rate not well enough.
