@@ -101,6 +101,8 @@ def told(name: str, found: dict[str, Any], home: Path) -> dict[str, float]:
         f"  {name:<12}{found['seconds']:8.1f} s ({found['cpu_seconds']:.1f} s of processor; {parts})"
         f"  peak memory {found['peak_bytes'] / 1e6:,.0f} MB  file {size / 1e6:,.0f} MB"
     )
+    slowest = sorted(found["by_node"].items(), key=lambda item: -item[1])[:SLOWEST]
+    print("    " + ", ".join(f"{node.split('.')[-1]} {seconds:.1f}" for node, seconds in slowest), flush=True)
     return groups
 
 
@@ -154,16 +156,13 @@ def compare(folder: Path, events: int) -> int:
     grown, whole = folder / "grown", folder / "whole"
     print(f"about {events:,} events; a day's delta")
     landed = measured(land, str(grown), str(folder / "city"), end - timedelta(days=1))
-    print(f"  landed {landed['rows']:,} rows in {landed['seconds']:.1f} s")
+    print(f"  landed {landed['rows']:,} rows in {landed['seconds']:.1f} s", flush=True)
     told("first build", measured(build, str(grown)), grown)
     landed = measured(land, str(grown), str(folder / "city"), end)
-    print(f"  landed {landed['rows']:,} rows in {landed['seconds']:.1f} s")
-    delta = measured(build, str(grown))
-    small = told("delta", delta, grown)
+    print(f"  landed {landed['rows']:,} rows in {landed['seconds']:.1f} s", flush=True)
+    small = told("delta", measured(build, str(grown)), grown)
     shutil.copytree(grown / "lake", whole / "lake")
     large = told("whole", measured(build, str(whole)), whole)
-    slowest = sorted(delta["by_node"].items(), key=lambda item: -item[1])[:SLOWEST]
-    print("  of the delta: " + ", ".join(f"{name.split('.')[-1]} {seconds:.2f}" for name, seconds in slowest))
     others = differences(grown, whole)
     checks = {
         f"{what}: {share:.1%} of a whole build, at most {MOST_SHARE:.0%}": share <= MOST_SHARE

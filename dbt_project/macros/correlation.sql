@@ -66,9 +66,9 @@
 {# Radius and window of every scanned pair. #}
 {% macro scan_setting() %}{{ return({'radius_m': 100, 'window_days': 14}) }}{% endmacro %}
 
-{# The scan looks at a sample of a signal's anchors once it has so many cases: half of them, a quarter and so on. Pairs of
-   events grow with the square of the density, and so would the cost of 700 pairs of types. #}
-{% macro scan_anchors() %}{{ return(5000) }}{% endmacro %}
+{# The scan looks at about so many of a signal's cases a month: pairs of events grow with the square of the density, and
+   so would the cost of a thousand pairs of types. By the month, so that a delta changes the sample of no other month. #}
+{% macro scan_anchors_a_month() %}{{ return(250) }}{% endmacro %}
 
 {# A record that can serve as signal or outcome: one real case that may be used, with a day and a place. #}
 {% macro is_evidence(event) -%}
@@ -103,6 +103,19 @@
    needs no pruning (27 neighbours cost more). #}
 {% macro space_time_bucket(x_bucket, y_bucket, t_bucket, within='0') -%}
     ({{ within }}) * 1125899906842624 + (({{ x_bucket }}) * 1000000 + ({{ y_bucket }})) * 4096 + ({{ t_bucket }})
+{%- endmacro %}
+
+{# The pairs whose months this build sums, a row per pair and month, with the month's days. #}
+{% macro pairs_to_sum(is_new, condition=none) -%}
+    select
+        pairs.*,
+        months.month,
+        months.sample_below,
+        {{ day_number('months.month') }} as month_first,
+        {{ day_number(next_month('months.month')) }} - 1 as month_last
+    from {{ ref('int_correlation_pairs') }} as pairs
+    inner join {{ ref('int_evidence_months') }} as months on pairs.pair_id = months.pair_id
+    where months.{{ is_new }}{{ ' and ' ~ condition if condition }}
 {%- endmacro %}
 
 {% macro bucket(value, size) -%}
@@ -151,20 +164,21 @@
     group by searching.report_id
 {%- endmacro %}
 
-{# Pairs of an anchor and an outcome within so many radii and some days, of all signals and outcomes of one series: ids,
-   lag and place; with day 0, whose order is unknown, left out. Needs a CTE `pairs`; what asks about no pair stays in. #}
-{% macro outcomes_near_anchors(radii, first_lag, last_lag, with_part_of_day) -%}
+{# Pairs of an anchor and an outcome within so many radii and some days: ids, lag and place; with day 0, whose order is
+   unknown, left out. Needs a CTE `pairs` (pairs_to_sum). A signal meets all outcomes that its questions ask for at once;
+   in the scan, all signals meet all outcomes at once. What a month does not ask for is left out behind it (asks_for_near). #}
+{% macro outcomes_near_anchors(radii, first_lag, last_lag, with_part_of_day=false) -%}
     {%- set reach = '(' ~ radii ~ ' * radius_m)' -%}
     {%- set days = '((' ~ last_lag ~ ') - (' ~ first_lag ~ ') + 1)' -%}
+    {%- set squared = squared_distance('searching', 'outcomes') -%}
     select
         searching.episode_id,
         searching.signal_id,
-        searching.series_id,
+        searching.meeting_id,
         searching.h3_7,
         searching.month,
         searching.day,
         searching.window_days,
-        searching.sample_value,
         outcomes.outcome_id,
         outcomes.h3_7 as outcome_h3_7,
         {%- if with_part_of_day %}
@@ -172,45 +186,63 @@
         {%- endif %}
         {%- if radii > 1 %}
         case
-        {%- for band in range(1, radii + 1) %}
-            when {{ squared_distance('searching', 'outcomes') }} <= {{ band * band }} * searching.radius_m * searching.radius_m
-                then {{ band }}
+        {%- for band in range(2, radii) %}
+            when {{ squared }} <= {{ band * band }} * searching.radius_m * searching.radius_m then {{ band }}
         {%- endfor %}
+            else {{ radii }}
         end as band,
         {%- endif %}
         outcomes.day - searching.day as lag_days
     from (
         select
             episodes.episode_id, episodes.signal_id, episodes.h3_7, episodes.month, episodes.day,
-            episodes.x_m, episodes.y_m, episodes.sample_value,
-            series.series_id, series.radius_m, series.window_days,
+            episodes.x_m, episodes.y_m, meetings.meeting_id, meetings.radius_m, meetings.window_days,
             {{ space_time_bucket(
                 bucket('x_m - ' ~ reach, '2 * ' ~ reach) ~ ' + step_x.step',
                 bucket('y_m - ' ~ reach, '2 * ' ~ reach) ~ ' + step_y.step',
-                bucket('day + (' ~ first_lag ~ ')', days) ~ ' + step_t.step', 'series_id') }} as bucket
+                bucket('day + (' ~ first_lag ~ ')', days) ~ ' + step_t.step', 'meeting_id') }} as bucket
         from {{ ref('int_signal_episodes') }} as episodes
-        inner join (select distinct signal_id, series_id, radius_m, window_days from pairs) as series
-            on episodes.signal_id = series.signal_id
+        inner join (
+            select distinct meeting_id, signal_id, month, radius_m, window_days, sample_below
+            from pairs
+        ) as meetings
+            on episodes.signal_id = meetings.signal_id
+            and episodes.month = meetings.month
+            and episodes.sample_value < meetings.sample_below
         {{ neighbour_steps() }}
-        where episodes.is_anchor
     ) as searching
     inner join (
         select
             outcomes.*,
             {{ space_time_bucket(
-                bucket('x_m', '2 * ' ~ reach), bucket('y_m', '2 * ' ~ reach), bucket('day', days), 'series_id') }} as bucket
+                bucket('x_m', '2 * ' ~ reach), bucket('y_m', '2 * ' ~ reach), bucket('day', days), 'meeting_id') }} as bucket
         from {{ ref('int_correlation_outcomes') }} as outcomes
         inner join (
-            select distinct outcome_id, series_id, radius_m, window_days, first_day, last_day from pairs
-        ) as series
-            on outcomes.outcome_id = series.outcome_id
-            and outcomes.day between series.first_day and series.last_day
+            select
+                meeting_id, outcome_id, radius_m, window_days,
+                greatest(min(first_day), min(month_first) + ({{ first_lag }})) as first_day,
+                least(max(last_day), max(month_last) + ({{ last_lag }})) as last_day
+            from pairs
+            group by meeting_id, outcome_id, radius_m, window_days
+        ) as meetings
+            on outcomes.outcome_id = meetings.outcome_id
+            and outcomes.day between meetings.first_day and meetings.last_day
     ) as outcomes
         on searching.bucket = outcomes.bucket
     where outcomes.day - searching.day between {{ first_lag }} and {{ last_lag }}
         and outcomes.day <> searching.day
-        and {{ squared_distance('searching', 'outcomes') }}
-            <= {{ radii * radii }} * searching.radius_m * searching.radius_m
+        and {{ squared }} <= {{ radii * radii }} * searching.radius_m * searching.radius_m
+        {%- if radii > 1 %}
+        and {{ squared }} > searching.radius_m * searching.radius_m
+        {%- endif %}
+{%- endmacro %}
+
+{# Whether the pair of a month asks for a near pair of events. #}
+{% macro asks_for_near() -%}
+    near.meeting_id = pairs.meeting_id
+        and near.signal_id = pairs.signal_id
+        and near.outcome_id = pairs.outcome_id
+        and near.month = pairs.month
 {%- endmacro %}
 
 {# Whether the outcome of a near pair lies in the control area of the anchor. #}
@@ -247,10 +279,7 @@
 {%- set variants = correlation_variants() | selectattr('in_rings') | list if in_rings else correlation_variants() -%}
 with pairs as (
 
-    select pairs.*, months.month
-    from {{ ref('int_correlation_pairs') }} as pairs
-    inner join {{ ref('int_evidence_months') }} as months on pairs.pair_id = months.pair_id
-    where months.is_new{{ ' and not pairs.is_scan' if in_rings }}
+    {{ pairs_to_sum('is_new', 'not pairs.is_scan' if in_rings) }}
 
 ),
 

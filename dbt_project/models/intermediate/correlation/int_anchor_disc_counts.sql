@@ -1,15 +1,14 @@
--- Outcomes in the disc of each anchor, by window; `inside` counts those that also lie in the anchor's control area. All
--- signals meet all outcomes in one join, and pairs that nobody asks about are left out behind it.
+-- Outcomes in the disc of each anchor, by window; `inside` counts those that also lie in the anchor's control area.
 with pairs as (
 
-    select * from {{ ref('int_correlation_pairs') }}
+    {{ pairs_to_sum('is_new') }}
 
 ),
 
 near as (
 
     {%- set is_far = correlation_counts() | map('first') | select('in', ['far', 'guard']) | list %}
-    {{ outcomes_near_anchors(1, '-2 * window_days' if is_far else '-window_days', 'window_days', true) }}
+    {{ outcomes_near_anchors(1, '-2 * window_days' if is_far else '-window_days', 'window_days', with_part_of_day=true) }}
 
 )
 
@@ -25,9 +24,5 @@ select
     cast(count(*) filter (where {{ condition }} and {{ is_in_control_area() }}) as integer) as inside_{{ name }}{{ part }}
     {%- endfor %}
 from near
-inner join pairs
-    on near.signal_id = pairs.signal_id
-    and near.outcome_id = pairs.outcome_id
-    and near.series_id = pairs.series_id
-    and near.sample_value < pairs.sample_below
+inner join pairs on {{ asks_for_near() }}
 group by near.episode_id, pairs.pair_id

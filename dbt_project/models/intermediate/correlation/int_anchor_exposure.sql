@@ -3,44 +3,47 @@
 {% set reach = '(2 * radius_m)' %}
 -- An exposure lasts window_days, and the guarded reference begins window_days + 7 before the anchor.
 {% set lag = '(2 * window_days + 7)' %}
-with series as (
+with pairs_to_sum as (
 
-    select distinct signal_id, series_id, radius_m, window_days
-    from {{ ref('int_correlation_pairs') }}
+    {{ pairs_to_sum('is_new') }}
 
 ),
 
-episodes as (
+signal_series as (
 
-    select
-        series.series_id, series.radius_m, series.window_days,
-        episodes.episode_id, episodes.signal_id, episodes.day, episodes.x_m, episodes.y_m, episodes.is_anchor
-    from {{ ref('int_signal_episodes') }} as episodes
-    inner join series on episodes.signal_id = series.signal_id
+    select signal_id, series_id, radius_m, window_days, month, max(sample_below) as sample_below
+    from pairs_to_sum
+    group by signal_id, series_id, radius_m, window_days, month
 
 ),
 
 searching as (
 
     select
-        episodes.*,
+        signal_series.series_id, signal_series.radius_m, signal_series.window_days,
+        episodes.episode_id, episodes.signal_id, episodes.day, episodes.x_m, episodes.y_m,
         {{ space_time_bucket(
             bucket('x_m - ' ~ reach, '2 * ' ~ reach) ~ ' + step_x.step',
             bucket('y_m - ' ~ reach, '2 * ' ~ reach) ~ ' + step_y.step',
-            bucket('day - ' ~ lag, lag) ~ ' + step_t.step', 'signal_id') }} as bucket
-    from episodes
+            bucket('day - ' ~ lag, lag) ~ ' + step_t.step', 'signal_series.signal_id') }} as bucket
+    from {{ ref('int_signal_episodes') }} as episodes
+    inner join signal_series
+        on episodes.signal_id = signal_series.signal_id
+        and episodes.month = signal_series.month
+        and episodes.sample_value < signal_series.sample_below
     {{ neighbour_steps() }}
-    where is_anchor
 
 ),
 
 earlier as (
 
     select
-        *,
+        series.series_id, episodes.day, episodes.x_m, episodes.y_m,
         {{ space_time_bucket(
-            bucket('x_m', '2 * ' ~ reach), bucket('y_m', '2 * ' ~ reach), bucket('day', lag), 'signal_id') }} as bucket
-    from episodes
+            bucket('x_m', '2 * ' ~ reach), bucket('y_m', '2 * ' ~ reach), bucket('day', lag), 'series.signal_id') }} as bucket
+    from {{ ref('int_signal_episodes') }} as episodes
+    inner join (select distinct signal_id, series_id, radius_m, window_days from signal_series) as series
+        on episodes.signal_id = series.signal_id
 
 ),
 

@@ -1,13 +1,13 @@
 -- The same in the rings around the disc, for the pairs of the catalogue and the windows that rings compare.
 with pairs as (
 
-    select * from {{ ref('int_correlation_pairs') }} where not is_scan
+    {{ pairs_to_sum('is_new', 'not pairs.is_scan') }}
 
 ),
 
 near as (
 
-    {{ outcomes_near_anchors(correlation_bands() | max, '-2 * window_days', 'window_days', false) }}
+    {{ outcomes_near_anchors(correlation_bands() | max, '-2 * window_days', 'window_days') }}
 
 )
 
@@ -23,9 +23,5 @@ select
     ) as integer) as inside_{{ name }}
     {%- endfor %}
 from near
-inner join pairs
-    on near.signal_id = pairs.signal_id
-    and near.outcome_id = pairs.outcome_id
-    and near.series_id = pairs.series_id
-where near.band > 1
+inner join pairs on {{ asks_for_near() }}
 group by near.episode_id, pairs.pair_id, near.band

@@ -3,16 +3,7 @@
 -- count here; terms come from those with an outcome near.
 with pairs as (
 
-    select pairs.*, months.month
-    from {{ ref('int_correlation_pairs') }} as pairs
-    inner join {{ ref('int_evidence_months') }} as months on pairs.pair_id = months.pair_id
-    where months.is_new
-
-),
-
-episodes as (
-
-    select * from {{ ref('int_signal_episodes') }} where is_anchor
+    {{ pairs_to_sum('is_new') }}
 
 ),
 
@@ -24,9 +15,9 @@ exposure as (
 
 signal_series as (
 
-    select signal_id, series_id, min(sample_below) as sample_below
+    select signal_id, series_id, month, min(sample_below) as sample_below
     from pairs
-    group by signal_id, series_id
+    group by signal_id, series_id, month
 
 ),
 
@@ -44,8 +35,10 @@ anchor_days as (
         count(*) filter (where coalesce(exposure.n_earlier, 0) = 0) as n_alone,
         {{ exact_sum('coalesce(exposure.c0_pre, 0)') }} as c0_pre,
         {{ exact_sum('coalesce(exposure.c0_guard, 0)') }} as c0_guard
-    from episodes
-    inner join signal_series on episodes.signal_id = signal_series.signal_id
+    from {{ ref('int_signal_episodes') }} as episodes
+    inner join signal_series
+        on episodes.signal_id = signal_series.signal_id
+        and episodes.month = signal_series.month
     left join exposure
         on episodes.episode_id = exposure.episode_id
         and signal_series.series_id = exposure.series_id

@@ -20,8 +20,7 @@ catalogue as (
         questions.outcome_type,
         questions.radius_m,
         questions.window_days,
-        questions.splits_by_hour,
-        65536 as sample_below
+        questions.splits_by_hour
     from {{ ref('int_correlation_questions') }} as questions
     inner join types as signals on questions.signal_type = signals.event_type
     inner join types as outcomes on questions.outcome_type = outcomes.event_type and signals.city = outcomes.city
@@ -41,10 +40,7 @@ scanned as (
         outcomes.event_type as outcome_type,
         cast({{ scan_setting().radius_m }} as double) as radius_m,
         cast({{ scan_setting().window_days }} as integer) as window_days,
-        false as splits_by_hour,
-        -- Of 65,536: halved until the sample is as small as wanted. It changes only when a type has doubled.
-        cast(65536 / power(2, least(16, greatest(0, ceil(log2(signals.n_event / {{ scan_anchors() }}.0))))) as integer)
-            as sample_below
+        false as splits_by_hour
     from types as signals
     inner join types as outcomes on signals.city = outcomes.city and signals.event_type <> outcomes.event_type
     where least(signals.n_event, outcomes.n_event) >= {{ scan_min_events() }}
@@ -145,5 +141,7 @@ select
     dense_rank() over (order by city, signal_key) as signal_id,
     dense_rank() over (order by city, outcome_type) as outcome_id,
     dense_rank() over (order by city, radius_m, window_days) as series_id,
+    dense_rank() over (order by city, is_scan, case when is_scan then '' else signal_key end, radius_m, window_days)
+        as meeting_id,
     *
 from named

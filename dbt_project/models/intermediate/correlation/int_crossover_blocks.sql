@@ -4,10 +4,7 @@
 -- symmetric windows with the primary estimate.
 with pairs as (
 
-    select pairs.*, months.month
-    from {{ ref('int_correlation_pairs') }} as pairs
-    inner join {{ ref('int_evidence_months') }} as months on pairs.pair_id = months.pair_id
-    where months.is_new and not pairs.is_scan
+    {{ pairs_to_sum('is_new', 'not pairs.is_scan') }}
 
 ),
 

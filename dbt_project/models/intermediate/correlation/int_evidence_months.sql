@@ -6,7 +6,7 @@
 with days as (
 
     select
-        city, event_type, day, {{ rows_fingerprint_of('fingerprint') }} as fingerprint
+        city, event_type, day, sum(n_event) as n_event, {{ rows_fingerprint_of('fingerprint') }} as fingerprint
     from {{ ref('int_evidence_cell_days') }}
     group by city, event_type, day
 
@@ -14,8 +14,9 @@ with days as (
 
 type_months as (
 
-    select distinct city, event_type, {{ month_of_day('day') }} as month
+    select city, event_type, {{ month_of_day('day') }} as month, sum(n_event) as n_event
     from days
+    group by city, event_type, {{ month_of_day('day') }}
 
 ),
 
@@ -32,6 +33,11 @@ months as (
         type_months.month,
         {{ day_number('type_months.month') }} as month_first,
         {{ day_number(next_month('type_months.month')) }} - 1 as month_last,
+        -- Of the 65,536 values that draw the sample of the scan.
+        case
+            when pairs.is_scan then cast(least(65536, ceil(65536.0 * {{ scan_anchors_a_month() }} / type_months.n_event)) as integer)
+            else 65536
+        end as sample_below,
         -- Exposures reach back over two windows and a week, their first reports over an episode, clusters over more.
         2 * pairs.window_days + 7 + {{ episode_days() }}
             + case when pairs.cluster_size > 1 then {{ cluster_days() + cluster_days() }} else 0 end as signal_reach
@@ -82,6 +88,7 @@ signed as (
         months.pair_key,
         months.pair_id,
         months.month,
+        months.sample_below,
         md5(concat_ws(
             '|', months.signal_key, months.outcome_type, months.radius_m, months.window_days, months.control_level,
             months.splits_by_hour, months.sample_below, signals.mark, outcomes.mark,
@@ -128,6 +135,7 @@ select
     coalesce(signed.pair_key, built.pair_key) as pair_key,
     signed.pair_id,
     coalesce(signed.month, built.month) as month,
+    signed.sample_below,
     signed.signature,
     signed.lag_signature,
     signed.pair_id is not null and signed.signature is distinct from built.signature as is_new,

@@ -3,16 +3,13 @@
 -- weeks in each H3-7 cell against the question's control area, days in the whole city against the city.
 with pairs as (
 
-    select pairs.*, months.month
-    from {{ ref('int_correlation_pairs') }} as pairs
-    inner join {{ ref('int_evidence_months') }} as months on pairs.pair_id = months.pair_id
-    where months.is_lag_new
+    {{ pairs_to_sum('is_lag_new') }}
 
 ),
 
 near as (
 
-    {{ outcomes_near_anchors(1, '-' ~ lag_reach(), lag_reach() | string, false) }}
+    {{ outcomes_near_anchors(1, '-' ~ lag_reach(), lag_reach() | string) }}
 
 ),
 
@@ -26,11 +23,7 @@ disc_days as (
         count(*) as d,
         count(*) filter (where {{ is_in_control_area() }}) as inside
     from near
-    inner join pairs
-        on near.signal_id = pairs.signal_id
-        and near.outcome_id = pairs.outcome_id
-        and near.series_id = pairs.series_id
-        and near.month = pairs.month
+    inner join pairs on {{ asks_for_near() }}
     where near.day - {{ lag_reach() }} >= pairs.first_day and near.day + {{ lag_reach() }} <= pairs.last_day
     group by pairs.pair_id, near.h3_7, near.month, near.lag_days
 
@@ -44,8 +37,7 @@ anchor_days as (
         count(*) as n_anchor
     from {{ ref('int_signal_episodes') }} as episodes
     inner join pairs on episodes.signal_id = pairs.signal_id and episodes.month = pairs.month
-    where episodes.is_anchor
-        and episodes.day - {{ lag_reach() }} >= pairs.first_day and episodes.day + {{ lag_reach() }} <= pairs.last_day
+    where episodes.day - {{ lag_reach() }} >= pairs.first_day and episodes.day + {{ lag_reach() }} <= pairs.last_day
     group by
         pairs.pair_id, pairs.outcome_id, pairs.control_level, pairs.month, episodes.h3_7, episodes.day,
         {{ control_cell('pairs.control_level', 'episodes.h3_7') }}

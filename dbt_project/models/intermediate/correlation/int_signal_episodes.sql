@@ -1,6 +1,6 @@
 -- First reports: a report is dropped when the same signal was reported within 50 m in the 14 days before. Repeats of one
 -- fault would otherwise put its own earlier exposure into the reference window. A cluster's episode is the first report
--- that completes it. Only days that this build's sums look at; `is_anchor` marks those whose own month is summed.
+-- that completes it. Only days that this build's sums look at.
 with signals as (
 
     select distinct city, signal_id, signal_type, signal_subtype, cluster_size, radius_m * sign(cluster_size - 1) as cluster_m
@@ -92,15 +92,6 @@ episodes as (
     left join grown_clusters on clusters.report_id = grown_clusters.report_id
     where grown_clusters.report_id is null
 
-),
-
-summed_months as (
-
-    select distinct pairs.signal_id, months.month
-    from {{ ref('int_evidence_months') }} as months
-    inner join {{ ref('int_correlation_pairs') }} as pairs on months.pair_id = pairs.pair_id
-    where months.is_new or months.is_lag_new
-
 )
 
 select
@@ -114,9 +105,5 @@ select
     episodes.y_m,
     episodes.h3_7,
     -- Keys are hashes, so their first digits draw a sample; a key that is none is in every sample.
-    coalesce({{ hex_value('substr(episodes.event_key, 1, 4)') }}, 0) as sample_value,
-    summed_months.month is not null as is_anchor
+    coalesce({{ hex_value('substr(episodes.event_key, 1, 4)') }}, 0) as sample_value
 from episodes
-left join summed_months
-    on episodes.signal_id = summed_months.signal_id
-    and episodes.month = summed_months.month
