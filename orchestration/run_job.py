@@ -1,7 +1,7 @@
 """Runs a Dagster job in the calling process, with progress, so that it appears in the UI like any other run.
 
-The one module that uses private names of Dagster (1.13): the public `execute_in_process` leaves a run without
-its code location, so the UI could not re-execute it.
+With `history.py` the one module that uses private names of Dagster (1.13): the public `execute_in_process`
+leaves a run without its code location, so the UI could not re-execute it.
 """
 
 import json

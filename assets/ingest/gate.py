@@ -360,25 +360,34 @@ def _of_time_range(
 
 
 def _judge(observed: "pd.DataFrame", expectations: list[_Expectation]) -> list[bool]:
-    """Let Great Expectations judge the one row; return whether each expectation holds, in their order."""
+    """Let Great Expectations judge the one row; return whether each expectation holds, in their order.
+
+    A figure that nothing gave (the least of no values) breaks no bound; one that is not there breaks each.
+    The bounds are on the column's greatest value: of one row that is the value, at half the cost of judging
+    value by value (2 ms an expectation against 4).
+    """
     import great_expectations as gx
     import great_expectations.expectations as gxe
 
+    is_given = observed.iloc[0].notna()
     suite = gx.ExpectationSuite(
         name="delivery",
         expectations=[
-            gxe.ExpectColumnValuesToBeBetween(
+            gxe.ExpectColumnMaxToBeBetween(
                 column=each.aggregate, min_value=each.low, max_value=each.high, meta={"position": position}
             )
             for position, each in enumerate(expectations)
-            if each.aggregate in observed
+            if is_given.get(each.aggregate, False)
         ],
     )
     batch = _batch_definition().get_batch({"dataframe": observed.astype("float64", errors="ignore")})
     outcome = batch.validate(suite, result_format="BOOLEAN_ONLY")
     # Results come back in another order than they were asked.
     succeeded = {r.expectation_config.meta["position"]: bool(r.success) for r in outcome.results}
-    return [succeeded.get(position, False) for position in range(len(expectations))]
+    return [
+        succeeded.get(position, not is_given.get(each.aggregate, True))
+        for position, each in enumerate(expectations)
+    ]
 
 
 @lru_cache(maxsize=1)

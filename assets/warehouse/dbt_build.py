@@ -9,6 +9,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class DbtBuildError(Exception):
 
 @dataclass(frozen=True)
 class DbtBuild:
-    """How to build the project.
+    """How to build the project, which is read once, as it stands when the first build begins.
 
     Attributes:
         project: Folder of dbt_project.yml and profiles.yml.
@@ -72,8 +73,6 @@ class DbtBuild:
         Raises:
             DbtBuildError: dbt ended with something else than node results.
         """
-        from dbt.cli.main import dbtRunner
-
         self.announce(generation)
         told: queue.Queue[Any] = queue.Queue()
 
@@ -82,7 +81,10 @@ class DbtBuild:
                 told.put(outcome_of_event(event.data))
 
         def build() -> None:
-            told.put(dbtRunner(callbacks=[on_event]).invoke([*self._command(), *arguments]))
+            try:
+                told.put(self._invoke([*self._command(), *arguments], on_event))
+            except Exception as error:  # whoever waits must hear of it
+                told.put(error)
 
         worker = threading.Thread(target=build, name="dbt", daemon=True)
         worker.start()
@@ -91,6 +93,8 @@ class DbtBuild:
             seen.add(item.unique_id)
             yield item
         worker.join()
+        if isinstance(item, Exception):
+            raise item
         if item.exception is not None or item.result is None:
             raise DbtBuildError(f"dbt did not build: {item.exception or 'it gave no result'}")
         # A node that dbt skipped because of another one never starts, so it never finishes.
@@ -113,12 +117,25 @@ class DbtBuild:
         Raises:
             DbtBuildError: dbt could not write it.
         """
-        from dbt.cli.main import dbtRunner
-
         arguments = ["mark_loaded", "--args", json.dumps({"project": state})]
-        outcome = dbtRunner().invoke(["run-operation", *arguments, *self._settings()])
+        outcome = self._invoke(["run-operation", *arguments, *self._settings()])
         if not outcome.success:
             raise DbtBuildError(f"dbt did not note what it loaded: {outcome.exception or outcome.result}")
+
+    def _invoke(self, arguments: Sequence[str], *callbacks: Callable[[Any], None]) -> Any:
+        """Return dbt's result of a command; where the project cannot be read, of reading it."""
+        from dbt.cli.main import dbtRunner
+
+        if not self._parsed.success:
+            return self._parsed
+        return dbtRunner(manifest=self._parsed.result, callbacks=list(callbacks)).invoke([*arguments])
+
+    @cached_property
+    def _parsed(self) -> Any:
+        """What dbt read the project to be; each of the three commands of a run would spend a second on it."""
+        from dbt.cli.main import dbtRunner
+
+        return dbtRunner().invoke(["parse", *self._settings()])
 
     def _command(self) -> list[str]:
         return ["build", "--exclude-resource-type", "unit_test", *self._settings()]

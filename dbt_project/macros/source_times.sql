@@ -9,32 +9,32 @@
 {%- endmacro %}
 
 {#- UTC. Needs `<name>_wall` (what read_wall_time gave) and `<name>_is_instant` beside the text. -#}
-{% macro source_time_to_utc(name, times, time_zone) -%}
+{% macro source_time_to_utc(name, times, time_zone, zones=none) -%}
     case
         when {{ name }}_text is null then null
         when {{ name }}_is_instant then {{ read_instant(name ~ '_text') }}
         when {{ times }} = 'utc' then {{ name }}_wall
         when {{ name }}_wall is null then null
-        else {{ wall_to_utc(name ~ '_wall', time_zone) }}
+        else {{ wall_to_utc(name ~ '_wall', time_zone, zones) }}
     end
 {%- endmacro %}
 
 {#- The city's wall clock. What was told as wall clock stays as it was told. -#}
-{% macro source_time_to_local(name, at, times, time_zone) -%}
+{% macro source_time_to_local(name, at, times, time_zone, zones=none) -%}
     case
         when {{ at }} is null then null
-        when {{ name }}_is_instant or {{ times }} = 'utc' then {{ utc_to_wall(at, time_zone) }}
+        when {{ name }}_is_instant or {{ times }} = 'utc' then {{ utc_to_wall(at, time_zone, zones) }}
         else {{ name }}_wall
     end
 {%- endmacro %}
 
 {#- Whether a wall-clock time was told that two instants share. Clocks go back between 23:00 and 04:00 only, so
     nine rows in ten need no second conversion. -#}
-{% macro is_repeated_hour(name, at, local, times, time_zone) -%}
+{% macro is_repeated_hour(name, at, local, times, time_zone, zones=none) -%}
     case
         when {{ at }} is null or {{ name }}_is_instant or {{ times }} = 'utc' then false
         when extract(hour from {{ local }}) between 4 and 22 then false
-        else coalesce({{ utc_to_wall(at ~ " - interval 1 hour", time_zone) }} = {{ local }}, false)
+        else coalesce({{ utc_to_wall(at ~ " - interval 1 hour", time_zone, zones) }} = {{ local }}, false)
     end
 {%- endmacro %}
 

@@ -5,9 +5,9 @@
 {#- The last moment at which a case that should end within some days is in time; a day told without a time of day
     is in time until its end. Days end on the city's clock: counted in hours, a target across a clock change would
     call the day after it timely in spring, and its last evening late in autumn. -#}
-{% macro target_after(at, local, days, precision, time_zone) -%}
+{% macro target_after(at, local, days, precision, time_zone, zones=none) -%}
     case when {{ precision }} = 'day'
-        then {{ wall_to_utc(plus_days(local, days ~ ' + 1') ~ ' - interval 1 second', time_zone) }}
+        then {{ wall_to_utc(plus_days(local, days ~ ' + 1') ~ ' - interval 1 second', time_zone, zones) }}
         else {{ plus_days(at, days) }} end
 {%- endmacro %}
 
@@ -31,6 +31,7 @@
 ] -%}
 {%- set all_times = event_times + ([closing_time] if closing_time and closing_time not in event_times else [])
     + ([due_time] if due_time else []) + times + ['updated_at'] -%}
+{%- set zones = declared_time_zones() -%}
 {%- set all_numbers = ['quantity'] + numbers -%}
 {%- set plain = [
     'city', 'feed', 'kind', 'part', 'delivery_id', 'source_row', 'delivery_sha', 'delivered_at', 'content_hash', 'lon', 'lat',
@@ -92,7 +93,7 @@ zoned as (
     select
         *,
         {%- for name in all_times %}
-        {{ source_time_to_utc(name, 'times', 'time_zone') }} as {{ name }}_told{{ ',' if not loop.last }}
+        {{ source_time_to_utc(name, 'times', 'time_zone', zones) }} as {{ name }}_told{{ ',' if not loop.last }}
         {%- endfor %}
     from read_values
 ),
@@ -111,10 +112,10 @@ localised as (
     select
         *,
         {%- for name in all_times %}
-        {{ source_time_to_local(name, name, 'times', 'time_zone') }} as {{ name | replace('_at', '_local') }},
+        {{ source_time_to_local(name, name, 'times', 'time_zone', zones) }} as {{ name | replace('_at', '_local') }},
         {%- endfor %}
         {%- for name in event_times %}
-        {{ is_repeated_hour(name, name, name ~ '_wall', 'times', 'time_zone') }} as {{ name }}_is_ambiguous,
+        {{ is_repeated_hour(name, name, name ~ '_wall', 'times', 'time_zone', zones) }} as {{ name }}_is_ambiguous,
         {%- endfor %}
         coalesce({{ event_times | join(', ') }}) as event_at
     from plausible
@@ -258,13 +259,13 @@ select
     coalesce(
         case
             when {{ due_time }}_text not like '%:%' or declared_precision = 'day'
-                then {{ wall_to_utc(due_time | replace('_at', '_local') ~ ' + interval 1 day - interval 1 second', 'time_zone') }}
+                then {{ wall_to_utc(due_time | replace('_at', '_local') ~ ' + interval 1 day - interval 1 second', 'time_zone', zones) }}
             else {{ due_time }}
         end,
-        {{ target_after('event_at', 'event_local', 'target_days', 'time_precision', 'time_zone') }}
+        {{ target_after('event_at', 'event_local', 'target_days', 'time_precision', 'time_zone', zones) }}
     ) as target_at,
     {%- else %}
-    {{ target_after('event_at', 'event_local', 'target_days', 'time_precision', 'time_zone') }} as target_at,
+    {{ target_after('event_at', 'event_local', 'target_days', 'time_precision', 'time_zone', zones) }} as target_at,
     {%- endif %}
     address,
     postal_code,

@@ -148,7 +148,7 @@ class Tinyville(Deployment):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tinyville:
-    """The city after its first run, which must go through."""
+    """The city after its first run, which must go through; that one alone is a process of its own."""
     deployment = Tinyville(tmp_path_factory.mktemp("tiny"))
     city = deployment.folder / "cities" / "tinyville"
     city.mkdir(parents=True)
@@ -221,8 +221,8 @@ def test_dbt_tests_are_kept_beside_the_checks_of_deliveries(tiny):
 
 def test_second_run_changes_nothing_but_the_generation(tiny):
     before = tiny.rows("select bit_xor(hash(e)) from core.fct_events as e")
-    again = tiny.citysignal("run", "--city", "tinyville")
-    assert again.returncode == 0, again.stdout + again.stderr
+    again = tiny.invoke("run", "--city", "tinyville")
+    assert again.exit_code == 0, again.stdout + again.stderr
     assert tiny.rows("select bit_xor(hash(e)) from core.fct_events as e") == before
     outcomes = {
         path.parent.name: json.loads(path.read_text())["outcome"] for path in receipts(tiny, "requests")
@@ -236,25 +236,25 @@ def receipts(deployment: Deployment, feed: str) -> list[Path]:
 
 def test_blocked_delivery_is_named_and_the_last_good_rows_stay(tiny):
     tiny.write_requests(count=20)
-    refused = tiny.citysignal("run")
-    assert refused.returncode == 1
+    refused = tiny.invoke("run")
+    assert refused.exit_code == 1
     assert "raw/tinyville/requests delivery" in refused.stdout
     assert "Traceback" not in refused.stdout + refused.stderr
     assert tiny.rows("select count(*) from core.fct_events where feed = 'requests'") == [(REQUESTS,)]
     [(generation,)] = tiny.rows("select generation from quality.generation")
     assert (tiny.home / "open_data" / "releases" / "latest").resolve().name == generation
-    status = tiny.citysignal("status", "--city", "tinyville")
+    status = tiny.invoke("status", "--city", "tinyville")
     line = next(line for line in status.stdout.splitlines() if "tinyville/requests" in line)
     assert line.split("│")[2].strip() == "blocked"
 
     tiny.write_requests()
-    assert tiny.citysignal("run").returncode == 0
+    assert tiny.invoke("run").exit_code == 0
 
 
 def test_build_of_another_run_is_not_published_under_this_ones_name(tiny):
     [(before,)] = tiny.rows("select generation from quality.generation")
-    result = tiny.citysignal("run", "--select", "key:publish/bi_snapshot")
-    assert result.returncode == 1
+    result = tiny.invoke("run", "--select", "key:publish/bi_snapshot")
+    assert result.exit_code == 1
     assert "publish/bi_snapshot failed" in result.stdout
     assert tiny.rows("select generation from quality.generation") == [(before,)]
 
@@ -268,10 +268,10 @@ def test_replay_gives_the_same_raw_rows_without_the_portal(tiny):
         path.unlink()
     (tiny.folder / "files" / "requests.csv").rename(tiny.folder / "files" / "gone.csv")
     try:
-        replayed = tiny.citysignal("replay", "tinyville", "requests", "--quarantine")
+        replayed = tiny.invoke("replay", "tinyville", "requests", "--quarantine")
     finally:
         (tiny.folder / "files" / "gone.csv").rename(tiny.folder / "files" / "requests.csv")
-    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+    assert replayed.exit_code == 0, replayed.stdout + replayed.stderr
     assert duckdb.sql(fingerprint).fetchall() == before
     assert f"{REQUESTS + KEYLESS:,}" in replayed.stdout
 
@@ -279,10 +279,10 @@ def test_replay_gives_the_same_raw_rows_without_the_portal(tiny):
 def test_source_that_is_gone_is_a_line_not_a_traceback(tiny):
     (tiny.folder / "files" / "crimes.csv").rename(tiny.folder / "files" / "hidden.csv")
     try:
-        result = tiny.citysignal("run")
+        result = tiny.invoke("run")
     finally:
         (tiny.folder / "files" / "hidden.csv").rename(tiny.folder / "files" / "crimes.csv")
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert "raw/tinyville/crimes delivery" in result.stdout
     assert "crimes.csv" in result.stdout
     assert tiny.rows("select count(*) from core.fct_events where feed = 'crimes'") == [(CRIMES,)]

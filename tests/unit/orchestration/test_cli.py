@@ -265,18 +265,24 @@ def test_debug_shows_the_traceback(citysignal, monkeypatch):
 
 
 @pytest.mark.parametrize("selection", ["key:nothing/at/all", "group:((("])
-def test_selection_of_nothing_is_wrong_usage(citysignal, declare, selection):
+def test_selection_of_nothing_is_wrong_usage(citysignal, declare, lend_project, tmp_path, selection):
     declare("tinyville")
+    lend_project(tmp_path / "home")
     result = citysignal("run", "--city", "tinyville", "--select", selection)
     assert result.exit_code == 2, result.output
     assert "--select" in result.stderr
 
 
-def test_ctrl_c_ends_the_ui_and_all_it_started(tmp_path, monkeypatch):
+def test_ctrl_c_ends_the_ui_and_all_it_started(tmp_path, lend_project):
     import os
     import signal
     import socket
 
+    from assets.simulate.city import simulate
+
+    # What it would make before it starts anything: a parsed project, and a city for the portals to serve.
+    lend_project(tmp_path / "home")
+    simulate(tmp_path / "home" / "simulated", scale=0.05)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -18,12 +18,6 @@ from orchestration.run_command import full_refresh_config
 from orchestration.settings import REPOSITORY, load_settings
 
 
-@pytest.fixture(scope="module")
-def parsed_home(tmp_path_factory):
-    """One home for the module, so that dbt parses once."""
-    return tmp_path_factory.mktemp("home")
-
-
 @pytest.fixture
 def definitions(declare, parsed_home, tmp_path):
     declare("tinyville")

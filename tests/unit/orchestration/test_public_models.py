@@ -7,18 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.dbt_manifest import ensure_manifest
-from orchestration.settings import load_settings
-
 PUBLIC = ("core", "correlation", "operations", "quality", "open_data")
 MODELS = Path(__file__).parents[3] / "dbt_project" / "models"
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    home = tmp_path_factory.mktemp("manifest")
-    settings = load_settings({"CITYSIGNAL_HOME": str(home)})
-    return json.loads(ensure_manifest(settings).read_text(encoding="utf-8"))
+def manifest(parsed_home: Path) -> dict:
+    return json.loads((parsed_home / "dbt" / "parsed" / "manifest.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,4 @@
-from pathlib import Path
-
 import pytest
-from dbt.cli.main import dbtRunner
 
 from assets.publish.dictionary import Column, DictionaryError, field_type, read_extracts
 
@@ -93,13 +90,8 @@ def test_a_time_of_unknown_zone_is_refused():
         field_type("v", "opened", "TIMESTAMP")
 
 
-def test_the_project_declares_extracts_that_can_be_read(tmp_path, monkeypatch):
-    monkeypatch.setenv("CITYSIGNAL_HOME", str(tmp_path))
-    project = str(Path(__file__).parents[3] / "dbt_project")
-    folders = ["--project-dir", project, "--profiles-dir", project, "--target-path", str(tmp_path / "target")]
-    outcome = dbtRunner().invoke(["parse", *folders, "--log-path", str(tmp_path / "log"), "--quiet"])
-    assert outcome.success, outcome.exception
-    extracts = read_extracts(tmp_path / "target" / "manifest.json")
+def test_the_project_declares_extracts_that_can_be_read(parsed_home):
+    extracts = read_extracts(parsed_home / "dbt" / "parsed" / "manifest.json")
     assert "service_requests" in {extract.terms.dataset for extract in extracts}
     assert {extract.schema for extract in extracts} == {"open_data"}
     assert all(extract.columns for extract in extracts)

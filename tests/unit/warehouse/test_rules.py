@@ -10,6 +10,7 @@ from assets.ingest.declared import write_declared_tables
 from assets.ingest.lake import Lake
 from assets.ingest.landing import ensure_lake
 from assets.ingest.receipts import write_receipts_table
+from tests.unit.warehouse.conftest import dbt_at
 
 PROJECT = Path(__file__).parents[3] / "dbt_project"
 
@@ -22,8 +23,6 @@ def make_empty_lake(home: Path) -> None:
     write_no_estimates(lake)
     write_declared_tables(lake, {})
     write_receipts_table(lake)
-    (home / "warehouse" / "build").mkdir(parents=True)
-    (home / "dbt").mkdir()
 
 
 def run(home: Path, *arguments: str, quiet: bool = True) -> dict[str, str]:
@@ -34,14 +33,10 @@ def run(home: Path, *arguments: str, quiet: bool = True) -> dict[str, str]:
     """
     from dbt.cli.main import dbtRunner
 
-    from assets.warehouse.dbt_build import release_warehouse
-
     flags = ["--project-dir", PROJECT, "--profiles-dir", PROJECT, "--target-path", home / "dbt"]
-    flags += ["--log-path", home / "dbt", "--log-level", "error" if quiet else "warn"]
-    try:
+    flags += ["--log-path", home / "dbt", "--log-level", "error" if quiet else "warn", "--threads", "1"]
+    with dbt_at(home):
         result = dbtRunner().invoke([*arguments, *map(str, flags)])
-    finally:
-        release_warehouse()
     if result.result is None:
         raise RuntimeError(f"dbt did not run: {result.exception}")
     return {
@@ -55,17 +50,13 @@ def run(home: Path, *arguments: str, quiet: bool = True) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("rules")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("CITYSIGNAL_HOME", str(home))
-        environment.setenv("DO_NOT_TRACK", "1")
-        make_empty_lake(home)
-        built = run(home, "build", *(f"--exclude-resource-type={kind}" for kind in ("test", "unit_test")))
-        assert {name: said for name, said in built.items() if said not in ("success", "no-op")} == {}
+    make_empty_lake(home)
+    built = run(home, "build", *(f"--exclude-resource-type={kind}" for kind in ("test", "unit_test")))
+    assert {name: said for name, said in built.items() if said not in ("success", "no-op")} == {}
     return home
 
 
-def test_every_rule_holds_for_its_case(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CITYSIGNAL_HOME", str(home))
+def test_every_rule_holds_for_its_case(home: Path) -> None:
     told = run(home, "test", "--select", "test_type:unit")
     assert told
     assert {name: said for name, said in told.items() if said != "pass"} == {}

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from assets.warehouse.dbt_assets import failure_line
-from assets.warehouse.dbt_build import DbtBuild, release_warehouse
+from assets.warehouse.dbt_build import DbtBuild
 from assets.warehouse.generation import Generation
+from tests.unit.warehouse.conftest import dbt_at
 
 PROJECT = Path(__file__).parents[3] / "dbt_project"
 RULE = "no_feed_has_more_unmapped_events_than_it_declares"
@@ -15,23 +16,17 @@ TAKEN = datetime.fromisoformat("2025-03-01T12:00")
 
 def broken_lines(home: Path) -> list[str]:
     """Build the rule and what it reads, as a run of the job does, and return what an operator is told."""
-    for folder in ("warehouse/build", "dbt"):
-        (home / folder).mkdir(parents=True, exist_ok=True)
     build = DbtBuild(PROJECT, home / "dbt", home / "dbt", announce=lambda generation: None)
-    try:
-        arguments = ["--select", f"+{RULE}", "--indirect-selection", "empty"]
+    arguments = ["--select", f"+{RULE}", "--indirect-selection", "empty"]
+    with dbt_at(home):
         outcomes = list(build.run(arguments, Generation("g", "r", datetime.now(UTC))))
-    finally:
-        release_warehouse()
     nodes = json.loads((home / "dbt" / "manifest.json").read_text(encoding="utf-8"))["nodes"]
     assert any(outcome.unique_id.split(".")[2] == RULE for outcome in outcomes)
     return [failure_line(nodes[one.unique_id], one) for one in outcomes if not one.is_good]
 
 
-def test_too_many_unmapped_events_stop_the_build_and_the_message_says_where(tiny_lake, monkeypatch):
+def test_too_many_unmapped_events_stop_the_build_and_the_message_says_where(tiny_lake):
     lake = tiny_lake("unmapped_share")
-    monkeypatch.setenv("CITYSIGNAL_HOME", str(lake.home))
-    monkeypatch.setenv("DO_NOT_TRACK", "1")
     lake.city("mid", "UTC")
     lake.city("far", "UTC")
     lake.feed("mid", "calls", "service_request", max_unmapped_share=0.04)
