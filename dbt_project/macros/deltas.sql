@@ -17,6 +17,16 @@
     {{ return(run_query('select 1 from ' ~ batches ~ ' where is_gone limit 1') | length > 0) }}
 {% endmacro %}
 
+{#- The cells of inventories as the last build's answers rest on them; none where there are no such answers. -#}
+{% macro built_asset_cells() %}
+    {{ return(adapter.get_relation(database=target.database, schema='intermediate', identifier='int_asset_cells_built')) }}
+{% endmacro %}
+
+{#- Whether a model of places has to hold everything again. -#}
+{% macro places_whole(kind) %}
+    {{ return(builds_whole() or (kind == 'asset' and built_asset_cells() is none)) }}
+{% endmacro %}
+
 {#- The condition that a row is of a new batch. Ids are unique within a part; where they are few they stand in the
     text too, so that files without them are not read. -#}
 {% macro is_of_new_batch(kind) -%}

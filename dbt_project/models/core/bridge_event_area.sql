@@ -12,7 +12,7 @@ with events as (
     where
         x_m is not null
         and y_m is not null
-        and {{ in_changed_places('event_key', 'city', 'boundary') }}
+        and {{ in_changed_places('event_key', 'boundary') }}
 ),
 
 places as (

@@ -13,7 +13,7 @@ with events as (
     where
         x_m is not null
         and y_m is not null
-        and {{ in_changed_places('event_key', 'city', 'asset') }}
+        and {{ in_changed_places('event_key', 'asset') }}
 ),
 
 places as (

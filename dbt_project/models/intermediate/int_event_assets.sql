@@ -15,7 +15,7 @@ with places as (
     where
         x_m is not null
         and y_m is not null
-        and {{ in_changed_places('event_key', 'city', 'asset') }}
+        and {{ in_changed_places('event_key', 'asset') }}
 ),
 
 pieces as (

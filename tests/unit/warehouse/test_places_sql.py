@@ -51,6 +51,8 @@ def rendered(text: str, **said) -> str:
             ref=lambda relation: relation,
             source=lambda _, table: table,
             in_changed_keys=lambda key: f"{key} in (select event_key from int_changed_keys)",
+            built_asset_cells=lambda: "int_asset_cells_built",
+            rows_fingerprint=lambda columns: f"bit_xor(hash({', '.join(columns)}))",
             **said,
         )
     )
@@ -59,11 +61,12 @@ def rendered(text: str, **said) -> str:
 def model(name: str, *, is_delta: bool = False) -> str:
     """Render a model as it is built whole or, in a delta, the rows that it looks at again."""
     text = next(PROJECT.glob(f"models/*/{name}.sql")).read_text()
-    return rendered(text, config=lambda **_: "", builds_whole=lambda: not is_delta)
+    return rendered(text, config=lambda **_: "", places_whole=lambda kind: not is_delta)
 
 
 def apply_delta(con: duckdb.DuckDBPyConnection) -> None:
     """Do what incremental runs of all four models do."""
+    con.execute(f"create or replace table int_asset_cells as {model('int_asset_cells')}")
     for name, strategy in TABLES.items():
         con.execute(f"create or replace temp table looked_at as {model(name, is_delta=True)}")
         key = ["city", "x_m", "y_m"] if name.startswith("int") else ["event_key"]
@@ -72,10 +75,11 @@ def apply_delta(con: duckdb.DuckDBPyConnection) -> None:
             rendered(
                 "{{ get_incremental_" + strategy + "_sql(arguments) }}",
                 arguments=arguments,
-                builds_whole=lambda: False,
+                places_whole=lambda kind: False,
                 insert_all=lambda told: f"insert into {told['target_relation']} from looked_at",
             )
         )
+    con.execute(f"create or replace table int_asset_cells_built as {model('int_asset_cells_built')}")
 
 
 def wkb(shape: shapely.Geometry | None) -> bytes | None:
@@ -425,6 +429,10 @@ def growing(lake):
     con.execute("drop view int_events_unioned; create table int_events_unioned as from fct_events")
     con.execute("create table int_batches as select 'lakeside' as city, 'boundary' as kind, false as is_new")
     con.execute("create table int_changed_keys (event_key bigint)")
+    con.execute("create table int_asset_cells_built (city varchar, cell bigint, fingerprint ubigint)")
+    con.execute(
+        f"insert into int_asset_cells_built from ({model('int_asset_cells')}) select city, cell, fingerprint"
+    )
     return con
 
 
@@ -446,20 +454,57 @@ def test_a_delta_of_events_gives_what_a_whole_build_gives(growing):
     assert [name for name in TABLES if before[name] == whole[name]] == ["int_event_assets"]
 
 
+OF_AREAS = ["int_event_areas", "bridge_event_area"]
+OF_ASSETS = ["int_event_assets", "bridge_event_asset"]
+
+
 @pytest.mark.parametrize("is_new", [True, False])
-def test_boundaries_and_inventories_drawn_anew_are_asked_again_for_every_event(lake, growing, is_new):
+def test_boundaries_drawn_anew_are_asked_again_for_every_event(lake, growing, is_new):
     """Without a new batch the old answers stay, the ones that have none now among them."""
     before = tables(growing)
     boundaries(lake, {"1": shapely.box(0, 0, 300, 25)})
-    inventory(lake, "hydrant", [{"source_id": "1", **on_map(shapely.Point(10, 65))}])
-    growing.execute(
-        "insert into int_batches values ('lakeside', 'asset', $1), ('lakeside', 'boundary', $1)", [is_new]
-    )
+    growing.execute("insert into int_batches values ('lakeside', 'boundary', $1)", [is_new])
     whole = whole_tables(growing)
     assert len(whole["bridge_event_area"]) < len(before["bridge_event_area"])
     for _ in "twice":
         apply_delta(growing)
         assert tables(growing) == (whole if is_new else before)
+
+
+INVENTORIES = {
+    "moved": [{"source_id": "1", **on_map(shapely.Point(10, 65))}],
+    "gone": [],
+    "begins later": [{"source_id": "1", "valid_from": "2016-01-01", **on_map(shapely.Point(10, 10))}],
+    "joined by a farther one": [
+        {"source_id": "1", **on_map(shapely.Point(10, 10))},
+        {"source_id": "2", **on_map(shapely.Point(410, 400))},
+    ],
+}
+
+
+@pytest.mark.parametrize("change", INVENTORIES)
+def test_an_inventory_that_changed_is_asked_again_where_it_reaches_or_reached(lake, growing, change):
+    before = tables(growing)
+    inventory(lake, "hydrant", INVENTORIES[change])
+    whole = whole_tables(growing)
+    assert whole["bridge_event_asset"] != before["bridge_event_asset"]
+    for _ in "twice":
+        apply_delta(growing)
+        assert {name: tables(growing)[name] for name in OF_ASSETS} == {
+            name: whole[name] for name in OF_ASSETS
+        }
+
+
+def test_a_change_of_an_inventory_leaves_other_cells_alone(lake, growing):
+    """Whoever looked at all places again would mend the answer that is spoilt here."""
+    inventory(lake, "hydrant", INVENTORIES["joined by a farther one"])
+    apply_delta(growing)
+    growing.execute(f"update int_event_assets set distance_m = 7 where x_m < {X0 + 100}")
+    inventory(lake, "hydrant", INVENTORIES["joined by a farther one"][:1])
+    apply_delta(growing)
+    spoilt = growing.sql("select count(*) from int_event_assets where distance_m = 7").fetchone()
+    assert spoilt == (2,)
+    assert growing.sql("select count(*) from int_event_assets where distance_m <> 7").fetchone() == (0,)
 
 
 def test_a_delta_leaves_other_cities_alone(lake, growing):
