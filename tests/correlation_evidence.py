@@ -93,6 +93,7 @@ def build_evidence(
     questions: Sequence[Mapping[str, object]],
     *,
     scan_min_events: int | None = None,
+    scan_anchors_a_month: int = 250,
     select: Sequence[str] = (),
 ) -> Path:
     """Build the evidence models over the given events and return the warehouse file.
@@ -103,10 +104,13 @@ def build_evidence(
         all_events: Rows of fct_events.
         questions: Rows of the question seed.
         scan_min_events: Cases a type must have to enter the scan; None scans nothing.
+        scan_anchors_a_month: About how many cases of a signal the scan looks at in a month.
         select: dbt's words for what to build; by default everything of the first pass.
     """
     write_project(folder, all_events, questions)
-    variables = {} if scan_min_events is None else {"correlation_scan_min_events": scan_min_events}
+    variables = {"correlation_scan_anchors_a_month": scan_anchors_a_month}
+    if scan_min_events is not None:
+        variables["correlation_scan_min_events"] = scan_min_events
     selection = ["--select", *select] if select else []
     run_dbt(folder, "build", *selection, "--exclude", "tag:verdict", "--vars", json.dumps(variables))
     return folder / "warehouse.duckdb"

@@ -68,7 +68,7 @@
 
 {# The scan looks at about so many of a signal's cases a month: pairs of events grow with the square of the density, and
    so would the cost of a thousand pairs of types. By the month, so that a delta changes the sample of no other month. #}
-{% macro scan_anchors_a_month() %}{{ return(250) }}{% endmacro %}
+{% macro scan_anchors_a_month() %}{{ return(var('correlation_scan_anchors_a_month', 250)) }}{% endmacro %}
 
 {# A record that can serve as signal or outcome: one real case that may be used, with a day and a place. #}
 {% macro is_evidence(event) -%}
