@@ -41,7 +41,13 @@ def correlation_text(value: float | None) -> str:
 
 
 def plain(name: str) -> str:
-    """Return an id as people read it."""
+    """Return an id of the vocabulary as people read it: infra_main_break is a main break."""
+    kind, _, rest = name.replace("_", " ").partition(" ")
+    match kind:
+        case "infra" | "utility":
+            return rest
+        case "permit":
+            return f"{rest} permit"
     return name.replace("_", " ")
 
 

@@ -12,6 +12,7 @@ from assets.correlate.card_plots import card_png, cell_outlines, curve_svg, map_
 from assets.correlate.card_rows import Cell, read_dossiers
 from assets.correlate.card_text import Heading, card
 from assets.correlate.cards import cards_folder, plots, shown_card, write_cards
+from assets.correlate.figures import plain
 from assets.ingest.lake import Lake
 from assets.warehouse.reader import connect
 from tests import card_warehouse as hand
@@ -451,3 +452,16 @@ def test_first_reports_on_the_map_are_those_of_the_estimator(home):
     (one,) = read_dossiers(connection)
     connection.close()
     assert sum(cell.n_anchor for cell in one.cells) == 10 * sum(2 * n for n in range(1, len(hand.CELLS) + 1))
+
+
+@pytest.mark.parametrize(
+    ("event_type", "said"),
+    [
+        ("infra_main_break", "main break"),
+        ("utility_power_outage", "power outage"),
+        ("permit_demolition", "demolition permit"),
+        ("theft_from_vehicle", "theft from vehicle"),
+    ],
+)
+def test_cards_say_a_type_and_not_its_id(event_type, said):
+    assert plain(event_type) == said
