@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,15 @@ BLOCKS = """
     inner join intermediate.int_correlation_questions as questions using (question_id)
     left join intermediate.int_outcome_periods as periods
         on periods.city = blocks.city and periods.outcome_type = questions.outcome_type
-    where $city is null or blocks.city = $city
+    where ($city is null or blocks.city = $city)
+        and ($questions is null or list_contains($questions, question_id))
     order by blocks.city, question_id, band, variant, h3_7, month
 """
 LAGS = """
     select city, question_id, unit, h3_7, month, lag, d, r
     from intermediate.int_lag_blocks
     semi join intermediate.int_correlation_questions using (question_id)
-    where city = $city
+    where city = $city and list_contains($questions, question_id)
     order by question_id, unit, h3_7, month, lag
 """
 STRATA = """
@@ -73,6 +75,10 @@ SCAN = """
 """
 
 
+#: Rows of sums that are looked at together; a million of them take 350 MB.
+MOST_ROWS = 2_000_000
+
+
 def estimates_path(lake: Lake, table: str = "estimates") -> Path:
     """Return where a table of inference lies: estimates, splits, lag_curves or scan."""
     return lake.derived / "correlations" / f"{table}.parquet"
@@ -81,7 +87,8 @@ def estimates_path(lake: Lake, table: str = "estimates") -> Path:
 def write_estimates(lake: Lake) -> dict[str, dict[str, int]]:
     """Estimate every question in every city from the build warehouse and replace the tables of inference.
 
-    Cities are read one after the other, so that the largest decides how much memory it takes.
+    Cities are read one after the other, and of each some questions at a time: ten million events in five
+    years leave fifteen million rows of sums, which took 5 GB when they were read at once.
 
     Returns:
         Number of rows of each table: estimates by verdict, pairs of the scan by status, parts and lags by
@@ -96,11 +103,14 @@ def write_estimates(lake: Lake) -> dict[str, dict[str, int]]:
     with duckdb.connect(str(lake.build_warehouse), read_only=True) as con:
         questions = read_questions(con)
         for city in read_cities(con):
-            blocks = read_blocks(con, city)
-            of_city = measure(blocks)
-            measured += of_city
-            parts += split_discs(blocks, of_city, read_strata(con, city))
-            curves += lag_curves(read_lags(con, city))
+            strata = read_strata(con, city)
+            for questions_of_group in question_groups(con, "correlation.mart_correlation_blocks", city):
+                blocks = read_blocks(con, city, questions_of_group)
+                of_group = measure(blocks)
+                measured += of_group
+                parts += split_discs(blocks, of_group, strata)
+            for questions_of_group in question_groups(con, "intermediate.int_lag_blocks", city):
+                curves += lag_curves(read_lags(con, city, questions_of_group))
             pairs += measure_pairs(read_scan(con, city))
     negative_controls = {
         question.question_id for question in questions.values() if question.is_negative_control
@@ -132,19 +142,46 @@ def read_cities(con: duckdb.DuckDBPyConnection) -> list[str]:
     return [city for (city,) in rows]
 
 
-def read_blocks(con: duckdb.DuckDBPyConnection, city: str | None = None) -> BlockSums:
+def question_groups(con: duckdb.DuckDBPyConnection, table: str, city: str) -> list[list[str]]:
+    """Return the questions of a city in groups whose rows are looked at together.
+
+    Args:
+        con: The build warehouse.
+        table: A table of sums with city and question_id.
+        city: Whose questions.
+    """
+    counted = con.execute(
+        f"select question_id, count(*) from {table} where city = $city group by all order by all",  # noqa: S608
+        {"city": city},
+    ).fetchall()
+    groups: list[list[str]] = []
+    n_rows = 0
+    for question_id, n in counted:
+        n_rows += n
+        if not groups or n_rows > MOST_ROWS:
+            groups.append([])
+            n_rows = n
+        groups[-1].append(question_id)
+    return groups
+
+
+def read_blocks(
+    con: duckdb.DuckDBPyConnection, city: str | None = None, questions: Collection[str] | None = None
+) -> BlockSums:
     """Return the block sums in a fixed order, because a sum of floats depends on it.
 
     Args:
         con: The build warehouse.
         city: Whose sums. None: those of all cities.
+        questions: Of which questions. None: of all.
     """
-    return BlockSums(**_columns(con, BLOCKS, city=city))
+    asked = None if questions is None else list(questions)
+    return BlockSums(**_columns(con, BLOCKS, city=city, questions=asked))
 
 
-def read_lags(con: duckdb.DuckDBPyConnection, city: str) -> LagSums:
-    """Return the outcomes of a city by lag."""
-    return LagSums(**_columns(con, LAGS, city=city))
+def read_lags(con: duckdb.DuckDBPyConnection, city: str, questions: Collection[str]) -> LagSums:
+    """Return the outcomes of a city by lag, of some questions."""
+    return LagSums(**_columns(con, LAGS, city=city, questions=list(questions)))
 
 
 def read_strata(con: duckdb.DuckDBPyConnection, city: str) -> ReportingStrata:

@@ -8,9 +8,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from assets.correlate import estimates
 from assets.correlate.estimate_tables import SCHEMAS
 from assets.correlate.estimates import (
     estimates_path,
+    question_groups,
     read_blocks,
     read_questions,
     read_scan,
@@ -282,6 +284,21 @@ def test_all_cities_at_once_are_the_cities_one_by_one(written):
     assert 2 * len(one) == len(whole)
     mine = whole.city == "alpha"
     assert (whole.num[mine] == one.num).all()
+
+
+def test_all_questions_at_once_are_the_questions_one_by_one(written, tmp_path, monkeypatch):
+    """What is read at a time decides the memory and nothing else."""
+    lake, _, counts = written
+    other = Lake(tmp_path)
+    write_warehouse(other)
+    monkeypatch.setattr(estimates, "MOST_ROWS", 1)
+    with duckdb.connect(str(other.build_warehouse), read_only=True) as con:
+        groups = question_groups(con, "correlation.mart_correlation_blocks", "alpha")
+    assert [len(group) for group in groups] == [1] * len(groups)
+    assert len(groups) > 1
+    assert write_estimates(other) == counts
+    for name in SCHEMAS:
+        assert estimates_path(other, name).read_bytes() == estimates_path(lake, name).read_bytes()
 
 
 def test_empty_files_are_written_once_and_replace_nothing(written, tmp_path):
