@@ -61,6 +61,15 @@ def read_alerts(lake: Lake, *, since: datetime | None = None) -> list[Alert]:
     return [_alert(rows[key]) for key in sorted(rows)]
 
 
+def read_acknowledgements(lake: Lake) -> dict[str, datetime]:
+    """Return when alerts were taken up first, with a zone, by alert id."""
+    taken: dict[str, datetime] = {}
+    for row in _rows(lake, "acknowledged"):
+        at = row["acknowledged_at"].replace(tzinfo=UTC)
+        taken[row["alert_id"]] = min(at, taken.get(row["alert_id"], at))
+    return taken
+
+
 def acknowledge(lake: Lake, alert_id: str, *, now: datetime) -> int:
     """Note that whom an alert is for has taken it up; who did is not noted. A second time changes nothing.
 

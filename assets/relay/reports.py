@@ -1,10 +1,10 @@
-"""The reports that rules ask for, of the published snapshot and landed since; what follows is not told here.
+"""The reports that rules ask for: built, landed since, or seen by a look; what follows is not told here.
 
 A case that a live feed tells first and a bulk feed tells again is one report, under the key of the bulk feed.
 What dbt's staging makes of a landed row is made of it here too, as far as an alert needs it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from assets.ingest.lake import Lake
 from assets.warehouse.reader import literal
 
 KIND = "service_request"
+#: What the relay's own looks at portals have seen and may not have landed: below `lake/derived/alerts/seen`.
+SEEN_FILES = "*/????-??-??.parquet"
 
 # As in dbt_project/macros: source_values.sql, dialect/text_and_series.sql, dialect/timestamps.sql.
 _MACROS = (
@@ -93,7 +95,12 @@ _LANDED = """
         end as event_subtype,
         told_at(trim(landed.requested_at), feeds.times, cities.time_zone) as reported_at,
         landed.first_seen_at, landed.seen_at, landed.x_m, landed.y_m, landed.lon, landed.lat,
-        coalesce(statuses.is_open, landed.closed_at is null) as is_open,
+        -- A closing time that cannot be is none.
+        coalesce(
+            statuses.is_open,
+            told_at(landed.closed_at, feeds.times, cities.time_zone)
+                between timestamp '1900-01-01' and landed.seen_at + interval 2 year is not true
+        ) as is_open,
         case
             when by_code.event_type is not null then by_code.is_left_out
             when by_both.event_type is not null then by_both.is_left_out
@@ -186,6 +193,25 @@ def gather_reports(
         since: Reports from then on, UTC without a zone.
         now: And until then.
     """
+    built_until = con.execute("select city, feed, as_of_at from core.dim_feed").fetchall()
+    stage_landed(con, lake, {(city, feed): at for city, feed, at in built_until})
+    given = {"since": since, "event_types": list(event_types)}
+    con.execute(f"create or replace temp table snapshot_reports as {_SNAPSHOT}", given)
+    con.execute(_REPORTS, given | {"now": now})
+
+
+def stage_landed(
+    con: duckdb.DuckDBPyConnection, lake: Lake, built_until: Mapping[tuple[str, str], datetime | None]
+) -> None:
+    """Create the temporary table `landed_reports`: the newest state of each case that landed or was seen.
+
+    What is declared is registered besides, as declared_cities, declared_feeds and so on.
+
+    Args:
+        con: May read the files below `lake/`.
+        lake: Where they lie.
+        built_until: By city and feed up to when its deliveries need not be read; UTC without a zone.
+    """
     for macro in _MACROS:
         con.execute(macro)
     declared = lake.derived / "declared"
@@ -197,29 +223,32 @@ def gather_reports(
         "canonical_statuses", pa.table(list(zip(*statuses, strict=True)), names=["status", "is_open"])
     )
     con.execute(_LABELS)
-    given = {"since": since, "event_types": list(event_types)}
-    con.execute(f"create or replace temp table snapshot_reports as {_SNAPSHOT}", given)
-    con.execute(f"create or replace temp table landed as {_landed_rows(con, lake)}")
+    con.execute(f"create or replace temp table landed as {_landed_rows(con, lake, built_until)}")
     con.execute(f"create or replace temp table landed_reports as {_LANDED}")
-    con.execute(_REPORTS, given | {"now": now})
 
 
-def _landed_rows(con: duckdb.DuckDBPyConnection, lake: Lake) -> str:
-    """Return the query of the newest rows of each case in the deliveries since the snapshot, feed by feed.
+def _landed_rows(
+    con: duckdb.DuckDBPyConnection, lake: Lake, built_until: Mapping[tuple[str, str], datetime | None]
+) -> str:
+    """Return the query of the newest row of each case in looks and in deliveries since the snapshot.
 
-    Each feed's files are filtered by a constant, which their statistics answer without reading rows.
+    The files of a feed are filtered by a constant, which their statistics answer without reading rows.
     """
-    built_until = con.execute("select city, feed, as_of_at from core.dim_feed").fetchall()
-    as_of = {(city, feed): at for city, feed, at in built_until}
     feeds = con.execute("select city, feed from declared_feeds where kind = ? order by all", [KIND])
     texts = ("source_id", "category", "subcategory", "code", "status", "requested_at", "closed_at")
     trimmed = ", ".join(f"nullif(trim({name}), '') as {name}" for name in texts)
     queries = []
+    seen = lake.derived / "alerts" / "seen"
+    if any(seen.glob(SEEN_FILES)):
+        queries.append(f"""
+            select city, feed, {trimmed}, x_m, y_m, lon, lat, seen_at, '' as delivery_id, 0 as source_row
+            from read_parquet({literal(str(seen / SEEN_FILES))}, hive_partitioning = false)
+        """)  # noqa: S608
     for city, feed in feeds.fetchall():
         folder: Path = lake.raw(KIND, city, feed)
         if not any(folder.glob("*.parquet")):
             continue
-        built = as_of.get((city, feed))
+        built = built_until.get((city, feed))
         # What is read twice, from the snapshot and from here, is one report all the same.
         fresh = f"delivered_at >= {literal(built.isoformat())}::timestamp" if built else "true"
         queries.append(f"""
@@ -230,12 +259,9 @@ def _landed_rows(con: duckdb.DuckDBPyConnection, lake: Lake) -> str:
             where {fresh}
         """)  # noqa: S608
     if not queries:
-        nothing = ", ".join(f"null::varchar as {name}" for name in ("city", "feed", *texts))
-        queries = [
-            f"select {nothing}, null::double as x_m, null::double as y_m, null::double as lon, "
-            "null::double as lat, null::timestamp as seen_at, null::varchar as delivery_id, "
-            "null::bigint as source_row limit 0"
-        ]
+        columns = [f"null::varchar as {name}" for name in ("city", "feed", *texts, "delivery_id")]
+        columns += [f"null::double as {name}" for name in ("x_m", "y_m", "lon", "lat")]
+        queries = [f"select {', '.join(columns)}, null::timestamp as seen_at, 0 as source_row limit 0"]
     return f"""
         select *, min(seen_at) over (partition by city, feed, source_id) as first_seen_at
         from ({" union all ".join(queries)})
