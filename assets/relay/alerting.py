@@ -93,8 +93,7 @@ def raise_alerts(lake: Lake, rules: Sequence[AlertRule], *, now: datetime) -> li
     since = min(starts.values())
     told = _told(read_alerts(lake, since=since.replace(tzinfo=UTC)))
     types = sorted({event_type for rule in rules for event_type in rule.trigger.event_types})
-    # Alone below lake/ may a query of this connection read files.
-    con = reader.connect(lake.published_warehouse, output=lake.home / "lake")
+    con = reader.connect(lake.published_warehouse)
     try:
         gather_reports(con, lake, event_types=types, since=since, now=now.replace(tzinfo=None))
         raised: list[Alert] = []

@@ -13,7 +13,6 @@ import duckdb
 
 from assets.ingest.lake import Lake
 from assets.relay.context_items import ITEMS, Item
-from assets.warehouse.reader import literal
 
 Record = dict[str, Any]
 #: Happenings by their first report, with the records of one item.
@@ -38,45 +37,49 @@ _SPOTS = """
 
 # As macros/places.sql: a piece of an item lies in every cell it passes through, so that the cells around a
 # spot hold every piece that is near enough, whatever reach its inventory declares.
-_NEAR_ASSETS = """
-    create or replace temp table near_assets as
-    with pieces as (
-        select * from read_parquet({files}, hive_partitioning = true, hive_types_autocast = false)
-        where list_contains($asset_types, asset_type) and list_contains($cities, city)
-    ),
+_CELLS = """
+    select
+        spots.first_key, spots.city, spots.x_m, spots.y_m,
+        (cast(floor(spots.x_m / 100) as bigint) + step_x.step) * 4000000
+            + cast(floor(spots.y_m / 100) as bigint) + step_y.step as cell
+    from spots
+    cross join unnest(range(-$steps, $steps + 1)) as step_x (step)
+    cross join unnest(range(-$steps, $steps + 1)) as step_y (step)
+"""
 
-    searching as (
+_DISTANCES = """
+    with measured as (
         select
-            spots.first_key, spots.city, spots.x_m, spots.y_m, spots.reported_on,
-            (cast(floor(spots.x_m / 100) as bigint) + step_x.step) * 4000000
-                + cast(floor(spots.y_m / 100) as bigint) + step_y.step as cell
-        from spots
-        cross join unnest(range(-$steps, $steps + 1)) as step_x (step)
-        cross join unnest(range(-$steps, $steps + 1)) as step_y (step)
-    ),
-
-    measured as (
-        select
-            searching.first_key, searching.reported_on, pieces.asset_key, pieces.asset_type,
-            searching.x_m - pieces.x1 as from_x, searching.y_m - pieces.y1 as from_y, pieces.dx, pieces.dy,
+            cells.first_key, pieces.asset_key,
+            cells.x_m - pieces.x1 as from_x, cells.y_m - pieces.y1 as from_y, pieces.dx, pieces.dy,
             least(greatest(
-                ((searching.x_m - pieces.x1) * pieces.dx + (searching.y_m - pieces.y1) * pieces.dy)
+                ((cells.x_m - pieces.x1) * pieces.dx + (cells.y_m - pieces.y1) * pieces.dy)
                 * pieces.inv_len2, 0
             ), 1) as along
-        from searching
-        inner join pieces on searching.city = pieces.city and searching.cell = pieces.cell
+        from cells
+        inner join read_parquet($files, hive_partitioning = true, hive_types_autocast = false) as pieces
+            on cells.city = pieces.city and cells.cell = pieces.cell
+        where list_contains($asset_types, pieces.asset_type)
     )
 
     select
-        measured.first_key, measured.asset_key, measured.asset_type, assets.city, assets.asset_id,
-        assets.asset_name, assets.material, assets.condition, assets.installed_on,
+        first_key, asset_key,
         min(sqrt((from_x - along * dx) ** 2 + (from_y - along * dy) ** 2)) as distance_m
     from measured
-    inner join core.dim_asset as assets on measured.asset_key = assets.asset_key
+    group by first_key, asset_key
+"""
+
+_NEAR_ASSETS = """
+    create or replace temp table near_assets as
+    select
+        distances.first_key, distances.asset_key, distances.distance_m, assets.asset_type, assets.city,
+        assets.asset_id, assets.asset_name, assets.material, assets.condition, assets.installed_on
+    from distances
+    inner join spots on distances.first_key = spots.first_key
+    inner join core.dim_asset as assets on distances.asset_key = assets.asset_key
     where
-        (assets.valid_from is null or measured.reported_on >= assets.valid_from)
-        and (assets.valid_to is null or measured.reported_on < assets.valid_to)
-    group by all
+        (assets.valid_from is null or spots.reported_on >= assets.valid_from)
+        and (assets.valid_to is null or spots.reported_on < assets.valid_to)
 """
 
 # One pass over all events for every item of records and permits.
@@ -201,6 +204,7 @@ _RECORDS = """
         and event_at >= reported_at - to_days($days)
         and is_canonical
         and not list_contains(report_keys, report_key)
+        and (not $is_ongoing or is_open or closed_at >= reported_at)
     group by first_key, event_type
     order by first_key, event_type
 """
@@ -242,7 +246,7 @@ def gather_context(
         return {}
     con.execute(_SPOTS, {"first_keys": asked})
     cities = dict(con.execute("select first_key, city from spots").fetchall())
-    _gather_assets(con, lake, [ITEMS[name] for name in names], sorted(set(cities.values())))
+    _gather_assets(con, lake, [ITEMS[name] for name in names])
     _gather_events(con, [ITEMS[name] for name in names])
     kinds = set(con.execute(_PUBLISHED_KINDS).fetchall())
     assets = set(con.execute(_PUBLISHED_ASSETS).fetchall())
@@ -261,21 +265,22 @@ def holds(records: Iterable[Mapping[str, Any]]) -> bool:
     return any(NOTE not in record for record in records)
 
 
-def _gather_assets(
-    con: duckdb.DuckDBPyConnection, lake: Lake, items: Iterable[Item], cities: list[str]
-) -> None:
+def _gather_assets(con: duckdb.DuckDBPyConnection, lake: Lake, items: Iterable[Item]) -> None:
+    """Create the temporary table `near_assets`, where an item asks for assets."""
     wanted = [item for item in items if item.asset_type]
     if not wanted:
         return
-    files = lake.derived / "places" / "asset_cover" / "**" / "*.parquet"
-    con.execute(
-        _NEAR_ASSETS.format(files=literal(str(files))),
-        {
-            "asset_types": sorted({item.asset_type for item in wanted}),
-            "cities": cities,
-            "steps": ceil(max(item.within_m for item in wanted) / _CELL_M),
-        },
-    )
+    steps = ceil(max(item.within_m for item in wanted) / _CELL_M)
+    cells = con.execute(_CELLS, {"steps": steps}).to_arrow_table()
+    given = {
+        "files": str(lake.derived / "places" / "asset_cover" / "**" / "*.parquet"),
+        "asset_types": sorted({item.asset_type for item in wanted}),
+    }
+    # The connection of the snapshot may open no other file.
+    with duckdb.connect() as files:
+        files.register("cells", cells)
+        con.register("distances", files.execute(_DISTANCES, given).to_arrow_table())
+    con.execute(_NEAR_ASSETS)
 
 
 def _gather_events(con: duckdb.DuckDBPyConnection, items: Iterable[Item]) -> None:
@@ -312,7 +317,8 @@ def _permits(con: duckdb.DuckDBPyConnection, item: Item) -> Told:
 
 
 def _records(con: duckdb.DuckDBPyConnection, item: Item) -> Told:
-    return _told(con, _RECORDS, {"kind": item.kind, "within_m": item.within_m, "days": item.days})
+    given = {"kind": item.kind, "within_m": item.within_m, "days": item.days, "is_ongoing": item.is_ongoing}
+    return _told(con, _RECORDS, given)
 
 
 def _catalogue(con: duckdb.DuckDBPyConnection, item: Item) -> Told:

@@ -22,6 +22,7 @@ class Item:
         days: How many days before the report; None where it is no matter of days.
         asset_type: Which inventory, for items of one.
         kind: Which kind of record, for items of records.
+        is_ongoing: Whether only cases count that were open at the time of the report.
         event_types: Which types of permit, for items of permits.
     """
 
@@ -31,6 +32,7 @@ class Item:
     days: int | None = None
     asset_type: str | None = None
     kind: str | None = None
+    is_ongoing: bool = False
     event_types: tuple[str, ...] = ()
 
 
@@ -62,5 +64,6 @@ ITEMS: dict[str, Item] = {
     "prior_requests": Item("records", 50.0, days=365, kind="service_request"),
     "repairs": Item("records", 50.0, days=5 * 365, kind="infrastructure"),
     "outages": Item("records", 150.0, days=365, kind="utility"),
+    "outages_now": Item("records", 150.0, days=365, kind="utility", is_ongoing=True),
     "supported_findings": Item("catalogue", 0.0),
 }

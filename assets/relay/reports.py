@@ -187,7 +187,7 @@ def gather_reports(
     deleted and excluded records are not among them, nor what tells of no demand.
 
     Args:
-        con: The snapshot, and the files below `lake/` readable.
+        con: The snapshot.
         lake: Where what landed since lies.
         event_types: The types asked for.
         since: Reports from then on, UTC without a zone.
@@ -208,8 +208,8 @@ def stage_landed(
     What is declared is registered besides, as declared_cities, declared_feeds and so on.
 
     Args:
-        con: May read the files below `lake/`.
-        lake: Where they lie.
+        con: Where to.
+        lake: Where it landed.
         built_until: By city and feed up to when its deliveries need not be read; UTC without a zone.
     """
     for macro in _MACROS:
@@ -223,7 +223,9 @@ def stage_landed(
         "canonical_statuses", pa.table(list(zip(*statuses, strict=True)), names=["status", "is_open"])
     )
     con.execute(_LABELS)
-    con.execute(f"create or replace temp table landed as {_landed_rows(con, lake, built_until)}")
+    # The connection of the snapshot may open no other file.
+    with duckdb.connect() as files:
+        con.register("landed", files.execute(_landed_rows(con, lake, built_until)).to_arrow_table())
     con.execute(f"create or replace temp table landed_reports as {_LANDED}")
 
 
@@ -249,8 +251,7 @@ def _landed_rows(
         if not any(folder.glob("*.parquet")):
             continue
         built = built_until.get((city, feed))
-        # What is read twice, from the snapshot and from here, is one report all the same.
-        fresh = f"delivered_at >= {literal(built.isoformat())}::timestamp" if built else "true"
+        fresh = f"delivered_at > {literal(built.isoformat())}::timestamp" if built else "true"
         queries.append(f"""
             select
                 {literal(city)} as city, {literal(feed)} as feed, {trimmed}, x_m, y_m, lon, lat,

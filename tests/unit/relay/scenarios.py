@@ -420,7 +420,8 @@ SCENARIOS = (
             dark(
                 transportation="signals: s; outages: utility_power_outage",
                 police="signals: s",
-                utility_electric="signals: s; outages: utility_power_outage",
+                utility_electric="signals: s; outages: utility_power_outage; "
+                "outages_now: utility_power_outage",
             ),
         ),
         (at("traffic_signal", "s", 5),),
@@ -431,6 +432,13 @@ SCENARIOS = (
         (SIGNAL,),
         (dark(transportation="signals: s", police="signals: s"),),
         (at("traffic_signal", "s", 5),),
+        is_near_miss=True,
+    ),
+    Scenario(
+        "a dark signal and an outage that ended last week",
+        (SIGNAL,),
+        (dark(transportation="outages: utility_power_outage"),),
+        priors=(Prior("utility", "utility_power_outage", 100, 7),),
         is_near_miss=True,
     ),
     Scenario(

@@ -49,6 +49,7 @@ PRIOR = {
     "prior_requests": ("service_request", 50, 365),
     "repairs": ("infrastructure", 50, 5 * 365),
     "outages": ("utility", 150, 365),
+    "outages_now": ("utility", 150, 365),
 }
 SUPPORTED = {"pothole": "pothole_break", "streetlight_outage": "lights_theft"}
 
@@ -276,6 +277,7 @@ def around(scenario: Scenario, item: str, rule: AlertRule, place: Point, ago: fl
             if prior.kind == kind
             and Point(prior.x, 0).distance(place) <= within
             and ago / (24 * 60) < prior.days <= days + ago / (24 * 60)
+            and (prior.is_open or item != "outages_now")
         }
     if item == "supported_findings":
         return {SUPPORTED[name] for name in rule.trigger.event_types if name in SUPPORTED}
@@ -364,9 +366,7 @@ def test_each_guard_is_needed(town: Town, rules, monkeypatch, guard: str, fault:
                 context, "_CATALOGUE", without("_CATALOGUE", "found.verdict = 'supported' and ")
             )
         case "cells around a spot":
-            monkeypatch.setattr(
-                context, "_NEAR_ASSETS", context._NEAR_ASSETS.replace("$steps + 1", "$steps - 1")
-            )
+            monkeypatch.setattr(context, "_CELLS", context._CELLS.replace("$steps + 1", "$steps - 1"))
         case "roll-up":
             short = changed[0].roll_up.model_copy(update={"within": timedelta(minutes=1)})
             changed = [rule.model_copy(update={"roll_up": short}) for rule in changed]
