@@ -14,18 +14,10 @@ from tests.unit.relay.town import CITY, NOW, Town, utc
 from tests.unit.warehouse.test_rules import make_empty_lake, run
 
 #: All that the mart and its tests read but int_feeds_measured, which needs the staging of all kinds.
-MODELS = [
-    "agencies",
-    "event_types",
-    "stg_cities",
-    "stg_feeds",
-    "stg_agency_names",
-    "dim_agency",
-    "dim_event_type",
-    "dim_city",
-    "dim_feed",
-    "mart_agency_alerts",
-]
+MODELS = (
+    *("agencies", "event_types", "stg_cities", "stg_feeds", "stg_agency_names"),
+    *("dim_agency", "dim_event_type", "dim_city", "dim_feed", "mart_agency_alerts"),
+)
 SHOWN = "select * from correlation.mart_agency_alerts order by alert_id"
 
 
