@@ -42,24 +42,27 @@ ALERT_TABLES: dict[str, pa.Schema] = {
 
 
 def alerts_folder(lake: Lake, table: str) -> Path:
-    """Return where the files of a table lie, below it one folder per day."""
+    """Return where the files of a table lie, one per day."""
     return lake.derived / "alerts" / table
 
 
 def write_no_alerts(lake: Lake) -> None:
     """Write a file without rows for each table, so that dbt can read them before the first alert."""
     for table, schema in ALERT_TABLES.items():
-        path = alerts_folder(lake, table) / "_none" / "empty.parquet"
+        path = alerts_folder(lake, table) / "empty.parquet"
         if not path.exists():
             write_file(path, schema.empty_table())
 
 
 def write_file(path: Path, table: pa.Table) -> None:
-    """Write a Parquet file under a name that no glob of dbt matches, then rename it."""
+    """Put a Parquet file in its place whole, by a name that no glob matches; on disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        pq.write_table(table, unfinished, compression="zstd")
+        with unfinished.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

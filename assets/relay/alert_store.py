@@ -1,13 +1,11 @@
-"""What the relay keeps of alerts: revisions and acknowledgements, in files that are only ever added.
+"""What the relay keeps of alerts: revisions and acknowledgements, one file per day, rows only ever added.
 
-Files are never changed or removed, so that dbt can read them at any time; a folder holds those of a day.
+A file is replaced by a longer one and never removed, so that dbt can read it at any time.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -105,26 +103,26 @@ def _held(lake: Lake) -> FileLock:
 def _add(lake: Lake, table: str, rows: Sequence[dict[str, Any]], at: str) -> None:
     if not rows:
         return
-    said = json.dumps([(row["alert_id"], row["revision"]) for row in rows])
-    name = hashlib.sha256(said.encode()).hexdigest()[:16]
+    # One file and one rename, also where the rows are of two days: all of them are kept, or none.
     day = max(row[at] for row in rows).date()
-    path = alerts_folder(lake, table) / f"{day}" / f"{name}.parquet"
-    write_file(path, pa.Table.from_pylist(list(rows), schema=ALERT_TABLES[table]))
+    table_rows = [*_rows(lake, table, [day]), *rows]
+    path = alerts_folder(lake, table) / f"{day}.parquet"
+    write_file(path, pa.Table.from_pylist(table_rows, schema=ALERT_TABLES[table]))
 
 
 def _rows(lake: Lake, table: str, days: Iterable[Any] | None = None) -> list[dict[str, Any]]:
-    folder = alerts_folder(lake, table)
-    places = [folder / f"{day}" for day in sorted(days)] if days is not None else [folder]
-    files = [str(path) for place in places for path in sorted(place.rglob("*.parquet"))]
+    files = sorted(alerts_folder(lake, table).glob("*.parquet"))
+    if days is not None:
+        stems = {f"{day}" for day in days}
+        files = [path for path in files if path.stem in stems]
     if not files:
         return []
-    return ds.dataset(files, schema=ALERT_TABLES[table]).to_table().to_pylist()
+    return ds.dataset([str(path) for path in files], schema=ALERT_TABLES[table]).to_table().to_pylist()
 
 
 def _days_from(lake: Lake, table: str, since: datetime) -> list[str]:
     first = f"{since.astimezone(UTC).date()}"
-    folder: Path = alerts_folder(lake, table)
-    return [each.name for each in folder.iterdir() if each.name >= first] if folder.is_dir() else []
+    return [path.stem for path in alerts_folder(lake, table).glob("*.parquet") if path.stem >= first]
 
 
 def _row(alert: Alert) -> dict[str, Any]:
