@@ -5,6 +5,7 @@ A file is replaced by a longer one and never removed, so that dbt can read it at
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,10 +15,52 @@ from filelock import FileLock
 
 from assets.ingest.alert_tables import ALERT_TABLES, alerts_folder, write_file
 from assets.ingest.lake import Lake
-from assets.relay.alert import Alert
+from assets.relay.alert import Alert, Message
 
 _TIMES = ("reported_at", "available_at", "alerted_at", "expires_at")
 _JSON = ("event_keys", "context")
+
+
+@dataclass(frozen=True)
+class Told:
+    """An alert as it stands: its newest revision without its context, which is most of it.
+
+    Attributes:
+        row: The newest revision as it is kept.
+        raised_for: The report that the first revision was made for.
+        raised_at: When that was.
+    """
+
+    row: dict[str, Any]
+    raised_for: str
+    raised_at: datetime
+
+    @property
+    def alert_id(self) -> str:
+        """Its name."""
+        return self.row["alert_id"]
+
+    @property
+    def revision(self) -> int:
+        """Number of the newest revision."""
+        return self.row["revision"]
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the newest revision ends it."""
+        return self.row["message"] == Message.CANCEL
+
+    def is_over(self, at: datetime) -> bool:
+        """Return whether it has ended by a time."""
+        return self.is_cancelled or _utc(at) >= self.row["expires_at"]
+
+    def tells_of(self, event_key: str, event_keys: Sequence[str]) -> bool:
+        """Return whether it was told of just these reports, of which the one is the first."""
+        return (self.row["event_key"], json.loads(self.row["event_keys"])) == (event_key, list(event_keys))
+
+    def alert(self, **changes: Any) -> Alert:
+        """Return the newest revision with changes, its context among them."""
+        return _alert(self.row | {"context": "{}"}).model_copy(update=changes)
 
 
 class UnknownAlertError(Exception):
@@ -57,6 +100,19 @@ def read_alerts(lake: Lake, *, since: datetime | None = None) -> list[Alert]:
     days = None if since is None else _days_from(lake, "revisions", since)
     rows = {(row["alert_id"], row["revision"]): row for row in _rows(lake, "revisions", days)}
     return [_alert(rows[key]) for key in sorted(rows)]
+
+
+def read_told(lake: Lake, *, since: datetime) -> list[Told]:
+    """Return how the alerts stand that have a revision on or after the day of a time, oldest first."""
+    newest: dict[str, dict[str, Any]] = {}
+    first: dict[str, dict[str, Any]] = {}
+    names = [name for name in ALERT_TABLES["revisions"].names if name != "context"]
+    for row in _rows(lake, "revisions", _days_from(lake, "revisions", since), names):
+        key = row["alert_id"]
+        newest[key] = max(newest.get(key, row), row, key=lambda one: one["revision"])
+        first[key] = min(first.get(key, row), row, key=lambda one: one["revision"])
+    told = [Told(newest[key], first[key]["event_key"], first[key]["alerted_at"]) for key in newest]
+    return sorted(told, key=lambda one: (one.raised_at, one.alert_id))
 
 
 def read_acknowledgements(lake: Lake) -> dict[str, datetime]:
@@ -110,14 +166,17 @@ def _add(lake: Lake, table: str, rows: Sequence[dict[str, Any]], at: str) -> Non
     write_file(path, pa.Table.from_pylist(table_rows, schema=ALERT_TABLES[table]))
 
 
-def _rows(lake: Lake, table: str, days: Iterable[Any] | None = None) -> list[dict[str, Any]]:
+def _rows(
+    lake: Lake, table: str, days: Iterable[Any] | None = None, columns: list[str] | None = None
+) -> list[dict[str, Any]]:
     files = sorted(alerts_folder(lake, table).glob("*.parquet"))
     if days is not None:
         stems = {f"{day}" for day in days}
         files = [path for path in files if path.stem in stems]
     if not files:
         return []
-    return ds.dataset([str(path) for path in files], schema=ALERT_TABLES[table]).to_table().to_pylist()
+    kept = ds.dataset([str(path) for path in files], schema=ALERT_TABLES[table])
+    return kept.to_table(columns=columns).to_pylist()
 
 
 def _days_from(lake: Lake, table: str, since: datetime) -> list[str]:

@@ -16,7 +16,7 @@ import duckdb
 
 from assets.ingest.lake import Lake
 from assets.relay.alert import Alert, Message
-from assets.relay.alert_store import read_alerts, store_alerts
+from assets.relay.alert_store import Told, read_told, store_alerts
 from assets.relay.context import gather_context, holds
 from assets.relay.happenings import find_happenings
 from assets.relay.reports import gather_reports
@@ -62,14 +62,6 @@ class Happening:
     is_simulated: bool
 
 
-@dataclass(frozen=True)
-class Told:
-    """An alert as it stands: its newest revision, and the report that it was raised for."""
-
-    newest: Alert
-    raised_for: str
-
-
 def raise_alerts(lake: Lake, rules: Sequence[AlertRule], *, now: datetime) -> list[Alert]:
     """Return the revisions that are to be told now and are not in the store; nothing is stored.
 
@@ -91,7 +83,7 @@ def raise_alerts(lake: Lake, rules: Sequence[AlertRule], *, now: datetime) -> li
     now = now.astimezone(UTC)
     starts = {rule.id: _first_day(rule, now) for rule in rules}
     since = min(starts.values())
-    told = _told(read_alerts(lake, since=since.replace(tzinfo=UTC)))
+    told = _by_recipient(read_told(lake, since=since.replace(tzinfo=UTC)))
     types = sorted({event_type for rule in rules for event_type in rule.trigger.event_types})
     con = reader.connect(lake.published_warehouse)
     try:
@@ -116,15 +108,11 @@ def _first_day(rule: AlertRule, now: datetime) -> datetime:
     return first.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
 
 
-def _told(revisions: Sequence[Alert]) -> dict[tuple[str, str, str], list[Told]]:
-    """Return the alerts as they stand by rule, city and agency, oldest first."""
-    by_id: dict[str, list[Alert]] = defaultdict(list)
-    for one in revisions:
-        by_id[one.alert_id].append(one)
+def _by_recipient(alerts: Sequence[Told]) -> dict[tuple[str, str, str], list[Told]]:
+    """Return alerts by rule, city and agency, oldest first."""
     told: dict[tuple[str, str, str], list[Told]] = defaultdict(list)
-    for of_one in sorted(by_id.values(), key=lambda each: (each[0].alerted_at, each[0].alert_id)):
-        first, newest = of_one[0], of_one[-1]
-        told[first.rule, first.city, first.agency].append(Told(newest, first.event_key))
+    for one in alerts:
+        told[one.row["rule"], one.row["city"], one.row["agency"]].append(one)
     return told
 
 
@@ -154,7 +142,7 @@ class _Raising:
             for recipient in self.rule.tells:
                 mine, others = self._alerts_of(happening, recipient)
                 made += [
-                    self._cancelled(one, "joined to an earlier alert", joined=mine.newest.alert_id)
+                    self._cancelled(one, "joined to an earlier alert", joined=mine.alert_id)
                     for one in others
                     if self._is_live(one)
                 ]
@@ -163,7 +151,11 @@ class _Raising:
                 if not happening.is_open:
                     if mine is not None and self._is_live(mine):
                         made.append(self._cancelled(mine, "every report is closed", happening))
-                elif mine is None or mine.newest.message is Message.CANCEL or _is_other(mine, happening):
+                elif (
+                    mine is None
+                    or mine.is_cancelled
+                    or not mine.tells_of(happening.first_key, happening.report_keys)
+                ):
                     due.append((happening, recipient, mine))
         items = {item for _, recipient, _ in due for item in recipient.items}
         context = gather_context(self.con, self.lake, {one.first_key for one, _, _ in due}, items)
@@ -185,7 +177,7 @@ class _Raising:
         return (mine[0], mine[1:]) if mine else (None, [])
 
     def _is_live(self, one: Told) -> bool:
-        return not one.newest.is_over(self.now)
+        return not one.is_over(self.now)
 
     def _revised(
         self, happening: Happening, recipient: Recipient, told: Told | None, context: Context
@@ -193,8 +185,8 @@ class _Raising:
         agency = recipient.of(happening.city)
         count = len(happening.report_keys)
         return Alert(
-            alert_id=told.newest.alert_id if told else alert_id(self.rule.id, agency, happening),
-            revision=told.newest.revision + 1 if told else 1,
+            alert_id=told.alert_id if told else alert_id(self.rule.id, agency, happening),
+            revision=told.revision + 1 if told else 1,
             message=Message.UPDATE if told else Message.ALERT,
             city=happening.city,
             rule=self.rule.id,
@@ -216,17 +208,13 @@ class _Raising:
         )
 
     def _cancelled(self, told: Told, why: str, happening: Happening | None = None, **more: str) -> Alert:
-        changed = {"event_keys": happening.report_keys} if happening else {}
-        if happening and told.newest.event_key not in happening.report_keys:
-            changed |= {"event_key": happening.first_key}
-        return told.newest.model_copy(
-            update={
-                "revision": told.newest.revision + 1,
-                "message": Message.CANCEL,
-                "context": {"ended": [{"why": why, **more}]},
-                "alerted_at": self.now,
-                **changed,
-            }
+        reports = {"event_key": happening.first_key, "event_keys": happening.report_keys} if happening else {}
+        return told.alert(
+            revision=told.revision + 1,
+            message=Message.CANCEL,
+            context={"ended": [{"why": why, **more}]},
+            alerted_at=self.now,
+            **reports,
         )
 
 
@@ -235,11 +223,6 @@ def alert_id(rule: str, agency: str, happening: Happening) -> str:
     place = (f"{happening.lon:.7f}", f"{happening.lat:.7f}", happening.reported_at.isoformat())
     said = chr(31).join((happening.city, rule, agency, happening.first_key, *place))
     return hashlib.sha256(said.encode()).hexdigest()[:32]
-
-
-def _is_other(told: Told, happening: Happening) -> bool:
-    """Return whether a happening is other than what was told of it last."""
-    return (told.newest.event_keys, told.newest.event_key) != (happening.report_keys, happening.first_key)
 
 
 def _happenings(con: duckdb.DuckDBPyConnection, rule: AlertRule) -> list[Happening]:

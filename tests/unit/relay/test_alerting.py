@@ -419,7 +419,7 @@ def test_a_late_joiner_would_be_told_as_a_second_alert_by_its_first_report_alone
 ) -> None:
     """What an id that follows the first report, whatever is stored, would do."""
     step(NOW, town.request("B", WATER, 0, 0, NOW - hours(1)))
-    monkeypatch.setattr(alerting, "_told", lambda revisions: {})
+    monkeypatch.setattr(alerting, "_by_recipient", lambda alerts: {})
     told = step(NOW + hours(1), town.request("A", WATER, 30, 0, NOW - hours(2)))
     assert summary(told) == {(Message.ALERT, 1, 2)}
     assert len(standing(read_alerts(town.lake), NOW + hours(1))) == 2 * len(AGENCIES)
