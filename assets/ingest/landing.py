@@ -20,6 +20,7 @@ from typing import Any
 import duckdb
 from filelock import FileLock, Timeout
 
+from assets.ingest.alert_tables import write_no_alerts
 from assets.ingest.building import Basis, build, merged_files
 from assets.ingest.commit import commit, commit_rebuilt, lake_folders, planned, settle, tidy
 from assets.ingest.feed import City, Feed
@@ -138,6 +139,7 @@ def replay_feed(lake: Lake, city: City, feed: Feed, *, now: datetime) -> list[De
 def ensure_lake(lake: Lake) -> None:
     """Write zero-row files wherever dbt reads, so that a kind without a feed is an empty table."""
     write_empty(lake)
+    write_no_alerts(lake)
     write_receipts_table(lake)
 
 

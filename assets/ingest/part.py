@@ -36,6 +36,10 @@ def _span(value: Any) -> Any:
     return timedelta(**{{"m": "minutes", "h": "hours", "d": "days"}[found[2]]: int(found[1])})
 
 
+#: Written as 10m, 6h or 2d.
+Span = Annotated[timedelta, BeforeValidator(_span)]
+
+
 def _source_of(value: Any) -> Any:
     if isinstance(value, str):
         return {"column": value}
@@ -115,7 +119,7 @@ class Sync(Declaration):
 
     mode: Mode | None = None
     cursor: Text | None = None
-    overlap: Annotated[timedelta, BeforeValidator(_span)] = timedelta(minutes=10)
+    overlap: Span = timedelta(minutes=10)
     created: Text | None = None
     deletions: Literal["by_month", "by_id", "never"] | None = None
     full_every_days: Positive | None = None

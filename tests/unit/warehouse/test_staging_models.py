@@ -4,7 +4,11 @@ import random
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import duckdb
 import pytest
+
+from assets.ingest.lake import Lake
+from assets.relay.reports import stage_landed
 
 moment = datetime.fromisoformat
 TAKEN = moment("2025-01-01")
@@ -256,6 +260,32 @@ def test_unmapped_labels_are_counted(home, rows):
         ("Moon dust", 1),
         (None, 1),
     }
+
+
+def test_alerts_read_a_landed_row_as_staging_does(home, rows):
+    """The relay reads what landed before dbt does, by a text of its own."""
+    wanted = rows(
+        home,
+        """
+        select city, feed, source_id, event_type, event_at as reported_at, coalesce(is_open, true) as is_open
+        from core.fct_events
+        -- Which of several states is the newest is another matter.
+        where kind = 'service_request' and version_count = 1 and feed <> 'unordered'
+        order by all
+        """,
+    )
+    assert len({row["event_type"] for row in wanted}) > 2
+    assert {row["is_open"] for row in wanted} == {True, False}
+    with duckdb.connect() as con:
+        stage_landed(con, Lake(home), {})
+        told = con.execute(
+            """
+            select city, feed, source_id, coalesce(event_type, 'other') as event_type, reported_at, is_open
+            from landed_reports
+            """
+        ).to_arrow_table()
+    told = {(row["city"], row["feed"], row["source_id"]): row for row in told.to_pylist()}
+    assert [told[row["city"], row["feed"], row["source_id"]] for row in wanted] == wanted
 
 
 def test_a_category_of_the_feed_is_the_last_resort(home, rows):
