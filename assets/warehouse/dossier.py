@@ -150,6 +150,9 @@ def _normalised(text: str) -> str:
 
 
 def _explain(connection: duckdb.DuckDBPyConnection, city: str, at: str) -> str:
+    cities = connection.execute("select city from core.dim_city order by city").fetchall()
+    if (city,) not in cities:
+        return f"the warehouse knows no city {city!r}, but {_listed([name for (name,) in cities])}"
     if _POINT.fullmatch(at):
         return f"{city}: nothing is told of the cell at {at} (write lon,lat, in degrees)"
     alike = connection.execute(

@@ -46,8 +46,8 @@ events as (
             when 'infrastructure' then 'work'
         end as section,
         events.is_open,
-        events.status in ('expired') or (events.is_open and permits.expires_at < feeds.as_of_at) as is_expired,
-        events.status in ('inspection') as is_in_inspection,
+        events.status = 'expired' or (events.is_open and permits.expires_at < feeds.as_of_at) as is_expired,
+        events.status = 'inspection' as is_in_inspection,
         told_until.told_until_on,
         {{ days_between('events.event_on', 'told_until.told_until_on') }} < {{ rules.recent_days }} as is_recent
     from {{ ref('fct_events') }} as events

@@ -23,7 +23,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("made_up_town")
     make_town(home)
     skipped = ("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
-    built = run(home, "build", "--select", *(f"+{name}" for name in PRODUCTS), *skipped)
+    built = run(home, "build", "--select", *(f"+{name}" for name in PRODUCTS), "request_stories", *skipped)
     assert {name: said for name, said in built.items() if said not in ("success", "no-op")} == {}
     return home
 
@@ -35,6 +35,7 @@ def test_what_the_models_promise_holds(home: Path) -> None:
         "--select",
         *PRODUCTS,
         "path:models/intermediate/dossier",
+        "request_stories",
         "--exclude-resource-type",
         "unit_test",
     )
@@ -106,6 +107,9 @@ def test_private_and_deleted_requests_have_no_story(home: Path) -> None:
     rows = asked(home, f"select story from ({unguarded}) where city = 'town'")
     assert len(rows) == len(told)
     assert all(row["story"] for row in rows)
+    published = asked(home, "select service_request_id as id, feed from open_data.request_stories")
+    assert len(published) == len(told) - 2
+    assert {row["id"] for row in published} == told.keys() - {"SECRET", "GONE"}
 
 
 def test_no_story_holds_what_stands_in_addresses_and_notes(home: Path) -> None:
@@ -135,6 +139,8 @@ def test_a_dossier_answers_by_address_segment_cell_and_point(home: Path) -> None
             read_dossier(connection, "town", "99 Secret Place")
         with pytest.raises(UnknownPlaceError):
             read_dossier(connection, "town", "0,0")
+        with pytest.raises(UnknownPlaceError, match="knows no city 'tonw', but 'plain', 'town', 'young'"):
+            read_dossier(connection, "tonw", "12 Oak St")
     finally:
         connection.close()
 
