@@ -233,7 +233,8 @@ def make_town(home: Path) -> TinyLake:
     works = [
         *repairs(date(2021, 1, 1), seed=3, rate_a_year=3.0),
         repair("BREAK", date(2025, 6, 12), on(0, 55.0), category="break", asset_id="M0"),
-        repair("PATCH", date(2025, 6, 14), corner, attributes=json.dumps({"sr_number": "C"})),
+        # It names a duplicate of C.
+        repair("PATCH", date(2025, 6, 14), corner, attributes=json.dumps({"sr_number": "N2"})),
         *readings(),
     ]
     lake.land("town", "works", "infrastructure", DELIVERED, works)

@@ -42,17 +42,23 @@ windows as (
     group by told_until.city, told_until.told_until_on
 ),
 
+-- Work that names a duplicate answers its case.
+answered as (
+    select distinct coalesce(events.canonical_event_key, events.event_key) as case_key
+    from {{ ref('bridge_event_link') }} as links
+    inner join {{ ref('fct_events') }} as events on links.from_event_key = events.event_key
+    where links.link_type = 'repaired_by'
+),
+
 requests as (
     select
         events.event_key,
         events.city,
         events.event_on,
         events.h3_7,
-        links.from_event_key is null as is_without_repair
+        answered.case_key is null as is_without_repair
     from {{ ref('fct_events') }} as events
-    left join (
-        select distinct from_event_key from {{ ref('bridge_event_link') }} where link_type = 'repaired_by'
-    ) as links on events.event_key = links.from_event_key
+    left join answered on events.event_key = answered.case_key
     where
         events.kind = 'service_request'
         and events.is_canonical

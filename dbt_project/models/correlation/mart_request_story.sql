@@ -77,25 +77,28 @@ cases as (
     where events.kind = 'service_request'
 ),
 
+-- Work that names a duplicate answers its case.
 works as (
     select
-        links.from_event_key as case_key,
+        requests.case_key,
         work.source_id as work_order_id,
         event_types.label as work_label,
         work.event_on as work_begun_on,
         case when not work.is_open then cast(work.closed_local as date) end as work_finished_on,
         links.method as work_method,
-        count(*) over (partition by links.from_event_key) as n_work_order,
+        count(*) over (partition by requests.case_key) as n_work_order,
         -- What a source says comes before what lies near; then the work that was done first.
         row_number() over (
-            partition by links.from_event_key
+            partition by requests.case_key
             order by
                 case when links.method = 'source' then 0 else 1 end,
                 case when not work.is_open then work.closed_at end nulls last,
                 work.event_on,
-                links.to_event_key
+                links.to_event_key,
+                links.from_event_key
         ) as preference
     from links
+    inner join requests on links.from_event_key = requests.event_key
     inner join events as work on links.to_event_key = work.event_key
     inner join event_types on work.event_type = event_types.event_type
     where links.link_type = 'repaired_by'
