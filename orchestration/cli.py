@@ -208,6 +208,26 @@ def backfill(
         raise typer.Exit(backfill_days(city, feed, since.date(), until.date()))
 
 
+@app.command(epilog="Examples: citysignal dossier -c simulated --at '7054 Locust Avenue' · --at=-87.21,42.20")
+def dossier(
+    context: typer.Context,
+    city: Annotated[str, typer.Option("--city", "-c", metavar="CITY", help="The city.")],
+    at: Annotated[
+        str,
+        typer.Option(
+            "--at",
+            metavar="PLACE",
+            help="An address as its sources write it, lon,lat, a road segment or cell.",
+        ),
+    ],
+) -> None:
+    """Print what is told of a place: reports, repairs, permits, outages, what lies there, whom it touches."""
+    with told_plainly(context.obj):
+        from orchestration.dossier_command import show_dossier
+
+        show_dossier(city, at)
+
+
 @app.command(epilog="Example: citysignal portals --now 2025-06-01")
 def portals(
     context: typer.Context,

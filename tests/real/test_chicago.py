@@ -403,3 +403,45 @@ def test_twin_neighbouring_addresses_are_not_what_staff_call_duplicates(chicago)
     assert beside > 5_000
     assert labelled_beside / beside < 0.01
     assert labelled_there / there > 0.2
+
+
+def test_a_dossier_and_a_story_tell_of_one_address_what_its_files_tell(chicago, real_data):
+    address = "7645 N SHERIDAN RD"
+
+    def told(names: list[str], column: str, key: str) -> set[str]:
+        found = set()
+        for name in names:
+            with gzip.open(real_data / "chicago" / name, "rt", encoding="utf-8", newline="") as file:
+                found |= {
+                    row[key] for row in csv.DictReader(file) if " ".join(row[column].split()) == address
+                }
+        return found
+
+    permits = told(FILES["building_permits"], "a", "n")
+    complaints = told(FILES["sanitation_complaints"], "Street_Address", "Service_Request_Number")
+    assert len(permits) >= 10
+    assert len(complaints) >= 30
+    [(n_permit,)] = chicago.rows(
+        "select sum(n) from correlation.mart_place_dossier where place_type = 'address' "
+        f"and place_id = lower('{address}') and section = 'permit'"
+    )
+    assert n_permit == len(permits)
+    stories = dict(
+        chicago.rows(
+            "select service_request_id, story from open_data.request_stories where service_request_id in "
+            f"({', '.join(repr(one) for one in sorted(complaints))})"
+        )
+    )
+    assert stories.keys() == complaints
+    assert all(" in ROGERS PARK: " in story and "SHERIDAN" not in story for story in stories.values())
+
+    page = chicago.run("dossier", "--city", "chicago", "--at", address.lower())
+    assert page.returncode == 0, page.stderr
+    # It lies in a cell with burglaries, too few to be told.
+    [(n_burglary,)] = chicago.rows(
+        "select count(*) from core.fct_events where kind = 'crime' and is_canonical and h3_10 in "
+        f"(select h3_10 from correlation.mart_place_dossier where place_id = lower('{address}'))"
+    )
+    assert 0 < n_burglary < 50
+    assert "no type reaches it" in page.stdout
+    assert chicago.run("dossier", "--city", "chicago", "--at", "7645 N SHERIDAN").returncode == 1

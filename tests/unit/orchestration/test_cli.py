@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 from orchestration.cli import app
 from orchestration.settings import REPOSITORY
 
-COMMANDS = ("run", "status", "cities", "feeds", "check", "replay", "alerts", "backfill", "portals", "ui")
+COMMANDS = (
+    "run", "status", "cities", "feeds", "check", "replay", "alerts", "backfill", "portals", "dossier", "ui",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -29,6 +31,12 @@ def test_every_command_has_help_with_an_example(citysignal, command):
     result = citysignal(command, "--help")
     assert result.exit_code == 0
     assert f"citysignal {command}" in result.stdout.split("Example")[1]
+
+
+def test_a_dossier_needs_a_warehouse_and_says_so(citysignal):
+    result = citysignal("dossier", "--city", "simulated", "--at", "1 Elm Street")
+    assert result.exit_code == 1
+    assert "run the pipeline first" in result.stderr
 
 
 def test_help_loads_neither_dagster_nor_dbt():
