@@ -156,7 +156,9 @@ def _cities(all_events: pd.DataFrame) -> pd.DataFrame:
 
 
 #: Models of these folders that read more of the warehouse than events.
-_NOT_OF_EVENTS_ALONE = shutil.ignore_patterns("*reporting_speed*")
+_NOT_OF_EVENTS_ALONE = shutil.ignore_patterns(
+    "*reporting_speed*", "mart_permit_noise*", "mart_sensitive_site_exposure*"
+)
 
 #: Inference reads it; with no row, no cell has a stratum.
 _NO_REPORTING_SPEED = """
