@@ -166,6 +166,8 @@ _NOT_OF_EVENTS_ALONE = shutil.ignore_patterns(
     "*request_story*",
     "*place_dossier*",
     "*maintenance_debt*",
+    "*permit_noise*",
+    "*sensitive_site_exposure*",
 )
 
 #: Inference reads it; with no row, no cell has a stratum.

@@ -13,7 +13,7 @@ import dagster as dg
 
 from assets.correlate.catalogue import CATALOGUE, CatalogueRow, read_catalogue
 from assets.ingest.lake import Lake
-from assets.warehouse.dbt_assets import ESTIMATES_KEY, WRITE_POOL
+from assets.warehouse.dbt_assets import ESTIMATES_KEY, SITE_EXCESS_KEY, WRITE_POOL
 
 #: What inference reads; the rest of its evidence is built in the same pass.
 EVIDENCE_KEYS = [
@@ -37,7 +37,7 @@ ANSWER_CHECK = "question_is_answered"
 
 
 def build_correlation_assets(catalogue: Path = CATALOGUE) -> list[dg.AssetsDefinition]:
-    """Return the asset of the estimates and one asset per question, its method card.
+    """Return the assets of the estimates and of sites of work, and one per question, its method card.
 
     Args:
         catalogue: The seed of questions, read at once.
@@ -78,7 +78,27 @@ def build_correlation_assets(catalogue: Path = CATALOGUE) -> list[dg.AssetsDefin
             }
         )
 
-    return [estimates, build_method_cards(read_catalogue(catalogue))]
+    return [estimates, build_site_excess(), build_method_cards(read_catalogue(catalogue))]
+
+
+def build_site_excess() -> dg.AssetsDefinition:
+    """Return the asset of what is expected of each site of work, and of how rare its own count is."""
+
+    @dg.asset(
+        key=SITE_EXCESS_KEY,
+        deps=[dg.AssetKey(["intermediate", "int_work_site_counts"])],
+        description="One row per site of work: complaints expected after hours, and how rare its count is.",
+        group_name="correlation",
+        kinds={"python", "parquet"},
+        owners=["team:warehouse"],
+        pool=WRITE_POOL,
+    )
+    def site_excess(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
+        from assets.correlate.permit_noise import write_site_excess
+
+        return dg.MaterializeResult(metadata=write_site_excess(lake))
+
+    return site_excess
 
 
 def card_key(question_id: str) -> dg.AssetKey:

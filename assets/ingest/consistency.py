@@ -77,6 +77,10 @@ def city_findings(city: "City") -> Iterator[Finding]:
         earlier, told = owners.setdefault(_plain(name), (name, agency))
         if told != agency:
             yield f"agencies.{name}", f"contradicts {earlier!r}, which is the same name; keep one"
+    permits = {name for name, kind in event_types().items() if kind == "permit"}
+    for name in city.work_hours.variance_types if city.work_hours else ():
+        if name not in permits:
+            yield "work_hours.variance_types", f"{name!r} is no type of permit; {one_of(name, permits)}"
 
 
 def findings(feed: "Feed") -> Iterator[Finding]:

@@ -122,7 +122,9 @@ def problems_of(file: Path, error: ValidationError, known_keys: dict[str, Iterab
 
 def key_of(location: Sequence[str | int]) -> str:
     """Return a place in nested values as people write it: parts[0].crs."""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    # Pydantic adds "[key]" where a key itself is wrong; people see that from its name.
+    steps = [step for step in location if step != "[key]"]
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
     return text.removeprefix(".") or "the file"
 
 

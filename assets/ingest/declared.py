@@ -1,7 +1,7 @@
 """What the declarations say, as tables that dbt joins on; no row of a feed passes through here."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from assets.ingest.contracts import EVENT_KINDS
 from assets.ingest.feed import City, Feed
 from assets.ingest.lake import Lake
+from assets.ingest.work_hours import WEEKDAYS
 
 _TEXT, _NUMBER, _FLAG = pa.string(), pa.float64(), pa.bool_()
 _COUNT, _DAY = pa.int32(), pa.date32()
@@ -58,6 +59,19 @@ SCHEMAS: dict[str, pa.Schema] = {
         }
     ),
     "agencies": pa.schema({"city": _TEXT, "source_agency": _TEXT, "agency": _TEXT}),
+    "work_hours": pa.schema(
+        {
+            "city": _TEXT,
+            "weekday": _COUNT,
+            "opens_minute": _COUNT,
+            "closes_minute": _COUNT,
+            "grace_minutes": _COUNT,
+            "open_permit_days": _COUNT,
+            "source": _TEXT,
+        }
+    ),
+    "work_holidays": pa.schema({"city": _TEXT, "holiday_on": _DAY}),
+    "variance_types": pa.schema({"city": _TEXT, "event_type": _TEXT}),
     "parts": pa.schema(
         {
             "city": _TEXT,
@@ -130,12 +144,8 @@ def _write(table: pa.Table, path: Path) -> None:
 def _rows(name: str, cities: Mapping[str, City]) -> list[dict]:
     if name == "cities":
         return [_city_row(city) for city in cities.values()]
-    if name == "agencies":
-        return [
-            {"city": city.id, "source_agency": source_agency, "agency": agency}
-            for city in cities.values()
-            for source_agency, agency in city.agencies.items()
-        ]
+    if name in _ROWS_OF_CITY:
+        return [{"city": city.id} | row for city in cities.values() for row in _ROWS_OF_CITY[name](city)]
     rows_of = {
         "feeds": lambda feed: [_feed_row(feed)],
         "parts": _part_rows,
@@ -180,3 +190,33 @@ def _city_row(city: City) -> dict:
     said = city.model_dump(include={"country", "state", "time_zone", "crs", "is_simulated"})
     sides = dict(zip(("west", "south", "east", "north"), city.bbox, strict=True))
     return {"city": city.id, "city_name": city.name} | said | sides
+
+
+def _agency_rows(city: City) -> list[dict]:
+    return [
+        {"source_agency": source_agency, "agency": agency} for source_agency, agency in city.agencies.items()
+    ]
+
+
+def _work_hours_rows(city: City) -> list[dict]:
+    """Return a row for each weekday of a city that declares hours; no work is allowed where they are null."""
+    if city.work_hours is None:
+        return []
+    shared = city.work_hours.model_dump(include={"grace_minutes", "open_permit_days", "source"})
+    hours = [city.work_hours.allowed.get(day, (None, None)) for day in WEEKDAYS]
+    return [
+        {"weekday": number, "opens_minute": opens, "closes_minute": closes} | shared
+        for number, (opens, closes) in enumerate(hours, start=1)
+    ]
+
+
+_ROWS_OF_CITY: dict[str, Callable[[City], list[dict]]] = {
+    "agencies": _agency_rows,
+    "work_hours": _work_hours_rows,
+    "work_holidays": lambda city: [
+        {"holiday_on": day} for day in (city.work_hours.holidays if city.work_hours else ())
+    ],
+    "variance_types": lambda city: [
+        {"event_type": name} for name in (city.work_hours.variance_types if city.work_hours else ())
+    ],
+}

@@ -33,6 +33,7 @@ from assets.ingest.part import (
     Sync,
 )
 from assets.ingest.sql_expression import literal
+from assets.ingest.work_hours import WorkHours
 
 BUILT_IN = Path(__file__).parent / "cities"
 
@@ -207,6 +208,7 @@ class City(Declaration):
         bbox: West, south, east, north in degrees; a point outside is not in the city.
         default_points: Where geocoders put what they cannot place, lon and lat.
         agencies: The canonical owner that each name of an agency stands for, whichever feed tells it.
+        work_hours: When construction may be heard. None: not declared, and no site is judged by its hours.
         folder: Where the declaration lies.
     """
 
@@ -223,6 +225,7 @@ class City(Declaration):
     is_simulated: bool = False
     default_points: tuple[Point, ...] = ()
     agencies: dict[Text, Text] = Field(default_factory=dict)
+    work_hours: WorkHours | None = None
 
 
 def load_cities(folders: Sequence[Path], variables: Mapping[str, str]) -> dict[str, City]:
@@ -401,7 +404,12 @@ def _validated(
     """
     not_said = {*given, *hidden}
     keys = [key for key in model.model_fields if key not in not_said]
-    known = {"": keys, "parts": Part.model_fields, "expect": Expectations.model_fields}
+    known = {
+        "": keys,
+        "parts": Part.model_fields,
+        "expect": Expectations.model_fields,
+        "work_hours": WorkHours.model_fields,
+    }
     # A file that says `city:` must be told so, not overwrite what its folder says.
     problems = [
         Problem(str(file), key, "is given by the file's place; remove it") for key in said if key in not_said

@@ -75,12 +75,22 @@ def test_every_declared_thing_is_a_row(tmp_path):
         "aville", "schools", kind="asset", asset_type="school", reach_m=200, columns={"source_id": "id"}
     )
     agencies = {"DSNY": "sanitation", "Dept. of  Water": "water"}
-    city = make_city("aville", requests, schools, is_simulated=True, agencies=agencies)
+    work_hours = {
+        "source": "by-law 7",
+        "allowed": {"monday": "07:00-18:00", "saturday": "09:30-24:00"},
+        "holidays": ["2025-12-25"],
+        "variance_types": ["permit_noise"],
+        "open_permit_days": 90,
+    }
+    city = make_city("aville", requests, schools, is_simulated=True, agencies=agencies, work_hours=work_hours)
     counts = write_declared_tables(lake, {"aville": city})
     assert counts == {
         "cities": 1,
         "feeds": 2,
         "agencies": 2,
+        "work_hours": 7,
+        "work_holidays": 1,
+        "variance_types": 1,
         "parts": 3,
         "categories": 2,
         "statuses": 2,
@@ -103,6 +113,18 @@ def test_every_declared_thing_is_a_row(tmp_path):
         ("aville", "DSNY", "sanitation"),
         ("aville", "Dept. of  Water", "water"),
     ]
+    # Every weekday is a row, so that a day without hours is one on which no work is allowed.
+    assert rows(lake, "work_hours", "weekday, opens_minute, closes_minute") == [
+        (1, 420, 1080),
+        *((day, None, None) for day in (2, 3, 4, 5)),
+        (6, 570, 1440),
+        (7, None, None),
+    ]
+    assert rows(lake, "work_hours", "distinct city, grace_minutes, open_permit_days, source") == [
+        ("aville", 30, 90, "by-law 7")
+    ]
+    assert rows(lake, "work_holidays") == [("aville", date(2025, 12, 25))]
+    assert rows(lake, "variance_types") == [("aville", "permit_noise")]
     assert rows(lake, "parts", "feed, part, position, valid_from, valid_to") == [
         ("requests", "old", 1, None, date(2025, 1, 1)),
         ("requests", "new", 2, date(2025, 1, 1), None),

@@ -373,6 +373,43 @@ WRONG_CITY = {
         "agencies.streets dept",
         "contradicts 'Streets  Dept', which is the same name; keep one",
     ),
+    "hours of work": (
+        {**CITY, "work_hours": {"source": "law", "allowed": {"monday": "7-18"}}},
+        "work_hours.allowed.monday",
+        "'7-18' is no span of a day; write it as 07:00-18:00",
+    ),
+    "hours that end before they begin": (
+        {**CITY, "work_hours": {"source": "law", "allowed": {"monday": "18:00-07:00"}}},
+        "work_hours.allowed.monday",
+        "'18:00-07:00' is no span of a day",
+    ),
+    "a day that is none": (
+        {**CITY, "work_hours": {"source": "law", "allowed": {"mondays": "07:00-18:00"}}},
+        "work_hours.allowed.mondays",
+        "'mondays' is unknown; did you mean monday?",
+    ),
+    "a key of hours that is none": (
+        {**CITY, "work_hours": {"source": "law", "allowed": {"monday": "07:00-18:00"}, "grace": 30}},
+        "work_hours.grace",
+        "unknown key; use one of source, allowed, holidays, grace_minutes",
+    ),
+    "hours without their rule": (
+        {**CITY, "work_hours": {"allowed": {"monday": "07:00-18:00"}}},
+        "work_hours.source",
+        "is missing; add it",
+    ),
+    "a variance that is no permit": (
+        {
+            **CITY,
+            "work_hours": {
+                "source": "law",
+                "allowed": {"monday": "07:00-18:00"},
+                "variance_types": ["noise_construction"],
+            },
+        },
+        "work_hours.variance_types",
+        "'noise_construction' is no type of permit",
+    ),
     "default point": (
         {**CITY, "default_points": [[41.8, -187.6]]},
         "default_points[0]",

@@ -52,6 +52,8 @@ def test_path_is_joined_up_from_raw_to_release(graph):
         key("core", "fct_events"),
         key("correlation", "estimates"),
         key("correlation", "method_card", "lights_theft"),
+        key("correlation", "site_excess"),
+        key("correlation", "mart_permit_noise_candidates"),
         release,
     } <= reached
 
@@ -97,6 +99,7 @@ def test_a_kinds_source_is_every_feed_of_that_kind(declare):
     assert sorted(translator.writers("absences", "absent_service_request")) == sorted(expected)
     assert translator.writers("raw", "crime") == [key("lake", "declared")]
     assert translator.writers("correlations", "estimates") == [key("correlation", "estimates")]
+    assert translator.writers("after_hours", "site_excess") == [key("correlation", "site_excess")]
 
 
 def test_places_come_from_the_feeds_that_have_them(graph):
@@ -135,6 +138,7 @@ def test_whatever_opens_the_build_file_takes_the_pool(graph):
     assert pooled == {
         *PASSES,
         "correlation__estimates",
+        "correlation__site_excess",
         "method_cards",
         "publish__bi_snapshot",
         "publish__bi_snapshot_same_as_build",

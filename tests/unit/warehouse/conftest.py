@@ -27,6 +27,8 @@ ELSEWHERE = (
     "source:correlations+",
     "path:models/correlation",
     "path:models/intermediate/correlation",
+    "path:models/intermediate/noise",
+    "path:models/intermediate/sensitive",
     "rebuilt_months",
 )
 OPERATIONS = ("path:models/operations", "path:models/intermediate/operations+")
