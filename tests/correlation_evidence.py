@@ -156,7 +156,7 @@ def _cities(all_events: pd.DataFrame) -> pd.DataFrame:
 
 
 #: Models of these folders that read more of the warehouse than events.
-_NOT_OF_EVENTS_ALONE = shutil.ignore_patterns("*reporting_speed*")
+_NOT_OF_EVENTS_ALONE = shutil.ignore_patterns("*reporting_speed*", "*outlook*", "*failure_risk*")
 
 #: Inference reads it; with no row, no cell has a stratum.
 _NO_REPORTING_SPEED = """

@@ -29,6 +29,7 @@ VERDICT = "tag:verdict"
 PASSES = ("warehouse", "verdicts")
 DECLARED_KEY = dg.AssetKey(["lake", "declared"])
 ESTIMATES_KEY = dg.AssetKey(["correlation", "estimates"])
+OUTLOOKS_KEY = dg.AssetKey(["correlation", "outlooks"])
 UNIQUE_ID = "dagster_dbt/unique_id"
 #: Which kind of feed each places table comes from.
 PLACES_KIND = {
@@ -118,6 +119,8 @@ class CityTranslator(DagsterDbtTranslator):
             keys = [dg.AssetKey(["places", feed.city, feed.id]) for feed in self._feeds if feed.kind == kind]
         elif source == "correlations":
             return [ESTIMATES_KEY]
+        elif source == "outlooks":
+            return [OUTLOOKS_KEY]
         else:
             keys = []
         return [*keys, DECLARED_KEY]

@@ -135,6 +135,7 @@ def test_whatever_opens_the_build_file_takes_the_pool(graph):
     assert pooled == {
         *PASSES,
         "correlation__estimates",
+        "correlation__outlooks",
         "method_cards",
         "publish__bi_snapshot",
         "publish__bi_snapshot_same_as_build",

@@ -27,6 +27,7 @@ ELSEWHERE = (
     "source:correlations+",
     "path:models/correlation",
     "path:models/intermediate/correlation",
+    "path:models/intermediate/outlooks",
     "rebuilt_months",
 )
 OPERATIONS = ("path:models/operations", "path:models/intermediate/operations+")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from assets.correlate.estimates import write_no_estimates
+from assets.correlate.outlooks import write_no_outlooks
 from assets.ingest.cover import write_no_places
 from assets.ingest.declared import write_declared_tables
 from assets.ingest.lake import Lake
@@ -21,6 +22,7 @@ def make_empty_lake(home: Path) -> None:
     ensure_lake(lake)
     write_no_places(lake)
     write_no_estimates(lake)
+    write_no_outlooks(lake)
     write_declared_tables(lake, {})
     write_receipts_table(lake)
 
