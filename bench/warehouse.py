@@ -58,6 +58,7 @@ def land(home: str, simulated: str, now: datetime) -> dict[str, Any]:
 def build(home: str) -> dict[str, Any]:
     """Build on what is there, both passes; return seconds by model and what was written."""
     from assets.correlate.estimates import write_no_estimates
+    from assets.correlate.outlooks import write_no_outlooks
     from assets.ingest.lake import Lake
     from assets.warehouse.build_state import project_state
     from assets.warehouse.dbt_assets import VERDICT
@@ -69,6 +70,7 @@ def build(home: str) -> dict[str, Any]:
     lake = Lake(Path(home))
     lake.build_warehouse.parent.mkdir(parents=True, exist_ok=True)
     write_no_estimates(lake)
+    write_no_outlooks(lake)
     dbt = DbtBuild(
         DBT_PROJECT, lake.home / "dbt" / "target", lake.home / "dbt" / "logs",
         lambda generation: tell_dbt(settings, generation),

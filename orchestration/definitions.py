@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from assets.correlate.correlation_marts import build_correlation_assets
+from assets.correlate.outlook_marts import outlooks
 from assets.ingest.feed import City
 from assets.ingest.raw_tables import build_ingest_assets
 from assets.publish.open_data_extracts import build_publish_assets
@@ -33,6 +34,7 @@ def build_definitions(settings: Settings, cities: Mapping[str, City]) -> dg.Defi
         *build_ingest_assets(cities),
         *dbt,
         *build_correlation_assets(),
+        outlooks,
         *build_publish_assets(built, ensure_manifest(settings)),
     ]
     feeds = [feed for city in cities.values() for feed in city.feeds.values()]

@@ -168,6 +168,8 @@ _NOT_OF_EVENTS_ALONE = shutil.ignore_patterns(
     "*maintenance_debt*",
     "*permit_noise*",
     "*sensitive_site_exposure*",
+    "*outlook*",
+    "*failure_risk*",
 )
 
 #: Inference reads it; with no row, no cell has a stratum.

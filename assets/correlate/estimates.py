@@ -176,22 +176,22 @@ def read_blocks(
         questions: Of which questions. None: of all.
     """
     asked = None if questions is None else list(questions)
-    return BlockSums(**_columns(con, BLOCKS, city=city, questions=asked))
+    return BlockSums(**columns_of(con, BLOCKS, city=city, questions=asked))
 
 
 def read_lags(con: duckdb.DuckDBPyConnection, city: str, questions: Collection[str]) -> LagSums:
     """Return the outcomes of a city by lag, of some questions."""
-    return LagSums(**_columns(con, LAGS, city=city, questions=list(questions)))
+    return LagSums(**columns_of(con, LAGS, city=city, questions=list(questions)))
 
 
 def read_strata(con: duckdb.DuckDBPyConnection, city: str) -> ReportingStrata:
     """Return how fast the cells of a city report."""
-    return ReportingStrata(**_columns(con, STRATA, city=city))
+    return ReportingStrata(**columns_of(con, STRATA, city=city))
 
 
 def read_scan(con: duckdb.DuckDBPyConnection, city: str) -> ScanSums:
     """Return the sums of a city's pairs, each pair's months divided into two parts."""
-    months = _columns(con, SCAN_MONTHS, city=city)
+    months = columns_of(con, SCAN_MONTHS, city=city)
     group, rows = number_groups(months["city"], months["signal_type"], months["outcome_type"])
     in_order = months["month"][np.argsort(group, kind="stable")]
     of_pair = np.split(in_order, np.cumsum(np.bincount(group, minlength=len(rows)))[:-1]) if len(rows) else []
@@ -205,7 +205,7 @@ def read_scan(con: duckdb.DuckDBPyConnection, city: str) -> ScanSums:
     }
     con.register("scan_cuts", pa.table(names | ends))
     try:
-        return ScanSums(**_columns(con, SCAN, city=city))
+        return ScanSums(**columns_of(con, SCAN, city=city))
     finally:
         con.unregister("scan_cuts")
 
@@ -225,7 +225,7 @@ def write_table(path: Path, table: pa.Table) -> None:
     unfinished.replace(path)
 
 
-def _columns(con: duckdb.DuckDBPyConnection, query: str, **given: Any) -> dict[str, np.ndarray]:
+def columns_of(con: duckdb.DuckDBPyConnection, query: str, **given: Any) -> dict[str, np.ndarray]:
     """Return the columns of a query as arrays; rows with one text share it, copies would fill the memory."""
     table = con.execute(query, given).to_arrow_table()
     return {name: _array(table.column(name).combine_chunks()) for name in table.column_names}

@@ -30,6 +30,7 @@ PASSES = ("warehouse", "verdicts")
 DECLARED_KEY = dg.AssetKey(["lake", "declared"])
 ESTIMATES_KEY = dg.AssetKey(["correlation", "estimates"])
 SITE_EXCESS_KEY = dg.AssetKey(["correlation", "site_excess"])
+OUTLOOKS_KEY = dg.AssetKey(["correlation", "outlooks"])
 UNIQUE_ID = "dagster_dbt/unique_id"
 #: Which kind of feed each places table comes from.
 PLACES_KIND = {
@@ -121,6 +122,8 @@ class CityTranslator(DagsterDbtTranslator):
             return [ESTIMATES_KEY]
         elif source == "after_hours":
             return [SITE_EXCESS_KEY]
+        elif source == "outlooks":
+            return [OUTLOOKS_KEY]
         else:
             keys = []
         return [*keys, DECLARED_KEY]

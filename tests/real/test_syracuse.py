@@ -1,7 +1,15 @@
 """What the real Syracuse files must give: two layouts of one feed, a shifted header, segments for places."""
 
+from datetime import date
+
+import duckdb
 import pytest
 
+from assets.correlate.outlook_backtest import backtest
+from assets.correlate.outlook_panel import refuse_look_ahead
+from assets.correlate.outlooks import read_panel
+from tests import outlooks_shown
+from tests.outlooks_shown import jobs, pooled
 from tests.real.catalogue_asked import BANDS, answers, asked, show
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -103,3 +111,48 @@ def test_potholes_and_main_breaks_are_answered_both_ways_and_too_few_to_tell(syr
 
 def test_the_whole_city_is_too_small_for_a_claim(syracuse):
     assert "supported" not in {row["verdict"] for row in answers(syracuse.rows).values()}
+
+
+#: The years for which the city's breaks are looked back upon.
+FIRST_DAY = (date(2016, 1, 1) - date(1970, 1, 1)).days - 1
+
+
+def test_cells_ranked_by_expected_breaks_are_judged_on_those_of_2016_to_2019(syracuse):
+    """Without an inventory of mains the units are cells with a record of any kind."""
+    path = syracuse.home / "warehouse" / "published" / "warehouse.duckdb"
+    with duckdb.connect(str(path), read_only=True) as con:
+        panel, _ = read_panel(con, "syracuse", "main_failure_risk")
+        breaks = jobs(con, "infra_main_break")["day"].to_numpy()
+    refuse_look_ahead(panel)
+    result = backtest(panel, since_day=FIRST_DAY)
+    looks = pooled(result.looks)
+    outlooks_shown.show("Syracuse, breaks of 2016 to 2019 in periods of 28 days", result.looks)
+    model, count = looks["model", "share"], looks["heuristic", "share"]
+    past = model.lift_over_past_count
+    gain = model.gain_over_heuristic
+    print(
+        f"model over past-break count {past.value:.2f} [{past.low:.2f}, {past.high:.2f}]; "
+        f"gain over the count of 365 days {gain.value:.4f} [{gain.low:.4f}, {gain.high:.4f}]"
+    )
+    assert model.n_origin == 44
+    ahead = breaks[(breaks > model_first(result)) & (breaks <= model_last(result, panel.horizon_days))]
+    assert len(ahead) == model.n_failure
+    assert all(look.lift.low > 2 for look in looks.values())
+    # The gate: a gain that is not shown ships the heuristic, and the mart says so.
+    assert gain.low <= 0 < gain.high
+    assert syracuse.rows("select distinct method, unit_type from correlation.mart_main_failure_risk") == [
+        ("heuristic", "cell")
+    ]
+    [(first, second)] = syracuse.rows(
+        """select min(rank), max(rank) from correlation.mart_main_failure_risk"""
+    )
+    assert (first, second) == (1, panel.is_in[-1].sum())
+    assert count.precision.value > count.base_rate
+
+
+def model_first(result):
+    return min(look.origin_day for look in result.looks if look.origin_day is not None)
+
+
+def model_last(result, horizon_days):
+    return max(look.origin_day for look in result.looks if look.origin_day is not None) + horizon_days

@@ -139,6 +139,7 @@ def test_whatever_opens_the_build_file_takes_the_pool(graph):
         *PASSES,
         "correlation__estimates",
         "correlation__site_excess",
+        "correlation__outlooks",
         "method_cards",
         "publish__bi_snapshot",
         "publish__bi_snapshot_same_as_build",

@@ -29,6 +29,7 @@ ELSEWHERE = (
     "path:models/intermediate/correlation",
     "path:models/intermediate/noise",
     "path:models/intermediate/sensitive",
+    "path:models/intermediate/outlooks",
     "rebuilt_months",
 )
 OPERATIONS = ("path:models/operations", "path:models/intermediate/operations+")

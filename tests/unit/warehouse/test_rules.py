@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from assets.correlate.estimates import write_no_estimates
+from assets.correlate.outlooks import write_no_outlooks
 from assets.correlate.permit_noise import write_no_site_excess
 from assets.ingest.cover import write_no_places
 from assets.ingest.declared import write_declared_tables
@@ -23,6 +24,7 @@ def make_empty_lake(home: Path) -> None:
     write_no_places(lake)
     write_no_estimates(lake)
     write_no_site_excess(lake)
+    write_no_outlooks(lake)
     write_declared_tables(lake, {})
     write_receipts_table(lake)
 

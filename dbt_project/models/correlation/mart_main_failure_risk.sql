@@ -1,0 +1,2 @@
+{{ config(tags=['verdict']) }}
+{{ outlook_ranks('main_failure_risk') }}

@@ -1,0 +1,2 @@
+{{ config(tags=['verdict']) }}
+{{ outlook_ranks('rodent_outlook') }}
