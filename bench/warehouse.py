@@ -59,6 +59,7 @@ def build(home: str) -> dict[str, Any]:
     """Build on what is there, both passes; return seconds by model and what was written."""
     from assets.correlate.estimates import write_no_estimates
     from assets.correlate.outlooks import write_no_outlooks
+    from assets.correlate.permit_noise import write_no_site_excess
     from assets.ingest.lake import Lake
     from assets.warehouse.build_state import project_state
     from assets.warehouse.dbt_assets import VERDICT
@@ -71,6 +72,7 @@ def build(home: str) -> dict[str, Any]:
     lake.build_warehouse.parent.mkdir(parents=True, exist_ok=True)
     write_no_estimates(lake)
     write_no_outlooks(lake)
+    write_no_site_excess(lake)
     dbt = DbtBuild(
         DBT_PROJECT, lake.home / "dbt" / "target", lake.home / "dbt" / "logs",
         lambda generation: tell_dbt(settings, generation),
