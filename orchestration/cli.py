@@ -168,6 +168,25 @@ def replay(
         raise typer.Exit(replay_stored(city, feed, only_quarantined=quarantine))
 
 
+@app.command(epilog="Examples: citysignal alerts --city chicago · citysignal alerts --replay")
+def alerts(
+    context: typer.Context,
+    city: CityOption = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Send what was given up again, in its old order, to everyone.")
+    ] = False,
+    acknowledge: Annotated[
+        str | None,
+        typer.Option("--acknowledge", metavar="ID", help="Note that the agency has taken this alert up."),
+    ] = None,
+) -> None:
+    """Show current agency alerts, deliveries that wait and dead letters; 1 where one needs somebody."""
+    with told_plainly(context.obj):
+        from orchestration.alerts_command import show_alerts
+
+        raise typer.Exit(show_alerts(city or [], is_replayed=replay, acknowledged=acknowledge))
+
+
 @app.command(epilog="Example: citysignal backfill chicago crimes --since 2025-01-01 --until 2025-02-01")
 def backfill(
     context: typer.Context,

@@ -5,7 +5,8 @@ a record that the look before did not. It does not land itself: a landing while 
 put rows into raw that the receipts of that build do not count, and the build would be thrown away. A run
 waits in Dagster's queue for the build, and only one waits or works at a time. Looking leaves no run and no
 receipt, so an idle night leaves nothing in the history; of the runs that landed something the newest are
-kept. Nothing is built from a fast landing until the hourly schedule of the feed does.
+kept. Nothing is built from a fast landing until the hourly schedule of the feed does. Agency alerts wait
+neither for the landing nor for the build: `alert_lane.py` looks for itself.
 """
 
 import hashlib

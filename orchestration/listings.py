@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from assets.ingest.declaration_text import DeclarationError
 from assets.ingest.feed import BUILT_IN, City, Problem
 from orchestration.console import make_console, named_table
 from orchestration.declared_cities import load_declared
@@ -128,6 +129,10 @@ def check_declarations() -> int:
         for problem in check_cities(settings.city_folders, settings.variables)
         if not waits_for_the_generator(problem, settings)
     ]
+    try:
+        settings.subscribers()
+    except DeclarationError as error:
+        problems += error.problems
     for problem in problems:
         console.print(
             f"{shown_path(problem.file)}: {problem.key}: {problem.message}", markup=False, soft_wrap=True

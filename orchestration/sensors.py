@@ -1,6 +1,6 @@
 """What starts a run or an alert besides the clock: changed files, failed runs, refused deliveries.
 
-What looks at portals every few seconds is `fast_lane.py`.
+What looks at portals every few seconds is `fast_lane.py` and, for agency alerts, `alert_lane.py`.
 """
 
 import json
@@ -12,6 +12,7 @@ import dagster as dg
 
 from assets.ingest.feed import City, Feed
 from assets.ingest.lake import Lake
+from orchestration.alert_lane import alert_lane_sensors
 from orchestration.alerts import send_alert
 from orchestration.fast_lane import fast_lane_sensors
 from orchestration.jobs import PIPELINE, ingest_keys
@@ -34,6 +35,7 @@ def build_sensors(
     return [
         changed_files_sensor(cities, shared, settings.lake),
         *fast_lane_sensors(cities, settings.lake, settings.clock),
+        *alert_lane_sensors(cities, settings),
         run_failure_alert(settings),
         refused_delivery_alert(settings),
     ]

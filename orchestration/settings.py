@@ -16,6 +16,7 @@ from assets.ingest.clock import Clock
 from assets.ingest.lake import Lake
 
 if TYPE_CHECKING:
+    from assets.relay.subscriptions import Subscription
     from assets.warehouse.generation import Generation
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -39,7 +40,8 @@ class Settings:
         city_folders: Folders that hold `<city>/_city.yaml`, built-in first; later ones win.
         variables: What `${NAME}` in a declaration may stand for.
         fixed_now: The instant to take for now, or None for the wall clock.
-        webhook: URL that receives alerts as JSON, or None.
+        webhook: URL that receives alerts of operation as JSON, or None.
+        subscriptions: File that declares who receives agency alerts, or None.
     """
 
     home: Path
@@ -47,6 +49,7 @@ class Settings:
     variables: Mapping[str, str]
     fixed_now: datetime | None
     webhook: str | None
+    subscriptions: Path | None = None
 
     @property
     def lake(self) -> Lake:
@@ -68,6 +71,18 @@ class Settings:
         """The address of the simulated city's portals, or None where no server is known to run."""
         address = self.variables[PORTAL_VARIABLE]
         return None if address == NO_PORTAL else address
+
+    def subscribers(self) -> "tuple[Subscription, ...]":
+        """Return who receives agency alerts.
+
+        Raises:
+            DeclarationError: The file is not there or wrong.
+        """
+        if self.subscriptions is None:
+            return ()
+        from assets.relay.subscriptions import read_subscriptions
+
+        return read_subscriptions(self.subscriptions)
 
     def with_portal(self, address: str) -> "Settings":
         """Return the same settings with the simulated city's portals at an address."""
@@ -103,6 +118,7 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         },
         fixed_now=instant(environment.get("CITYSIGNAL_CLOCK"), "CITYSIGNAL_CLOCK"),
         webhook=environment.get("CITYSIGNAL_WEBHOOK") or None,
+        subscriptions=absolute(said) if (said := environment.get("CITYSIGNAL_SUBSCRIPTIONS")) else None,
     )
 
 

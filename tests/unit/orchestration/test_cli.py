@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from orchestration.cli import app
 from orchestration.settings import REPOSITORY
 
-COMMANDS = ("run", "status", "cities", "feeds", "check", "replay", "backfill", "portals", "ui")
+COMMANDS = ("run", "status", "cities", "feeds", "check", "replay", "alerts", "backfill", "portals", "ui")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from assets.ingest.declaration_text import DeclarationError
 from assets.ingest.feed import BUILT_IN
 from orchestration.settings import REPOSITORY, SettingsError, load_settings
 
@@ -50,6 +51,20 @@ def test_clock_is_one_instant_in_utc(text):
 def test_clock_that_is_no_time_is_named():
     with pytest.raises(SettingsError, match="CITYSIGNAL_CLOCK: 'noon'"):
         load_settings({"CITYSIGNAL_CLOCK": "noon"})
+
+
+def test_who_receives_alerts_is_a_file_that_is_named_or_nobody(tmp_path):
+    assert load_settings({}).subscribers() == ()
+    path = tmp_path / "subscriptions.yaml"
+    path.write_text(
+        "subscriptions: [{id: fire, url: https://a.example, secret_env: FIRE}]\n", encoding="utf-8"
+    )
+    assert [one.id for one in load_settings({"CITYSIGNAL_SUBSCRIPTIONS": str(path)}).subscribers()] == [
+        "fire"
+    ]
+    path.unlink()
+    with pytest.raises(DeclarationError, match="CITYSIGNAL_SUBSCRIPTIONS"):
+        load_settings({"CITYSIGNAL_SUBSCRIPTIONS": str(path)}).subscribers()
 
 
 def test_portals_that_run_already_are_taken_by_their_address():
