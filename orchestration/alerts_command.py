@@ -15,6 +15,7 @@ from assets.relay.outbox import NEWS, Outbox
 from assets.relay.subscriptions import Subscription
 from assets.relay.webhooks import deliver, receiver_name
 from orchestration.console import make_console, named_table
+from orchestration.declared_cities import load_declared
 from orchestration.settings import Settings, load_settings
 from orchestration.usage import UsageError
 
@@ -39,9 +40,11 @@ def show_alerts(cities: Sequence[str], *, is_replayed: bool, acknowledged: str |
         DeclarationError: The subscriptions are declared wrongly.
         SecretError: Dead letters are to be sent, and their secret is not set.
         UnknownAlertError: No such alert was raised.
-        UsageError: There is nothing that could be replayed to, or the outbox is held.
+        UsageError: A city is not declared, nobody could be replayed to, or the outbox is held.
     """
     settings = load_settings()
+    if cities:
+        load_declared(settings).pick(cities)
     console = make_console()
     subscriptions = settings.subscribers()
     if acknowledged is not None:

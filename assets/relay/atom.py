@@ -38,7 +38,7 @@ def atom_feed(city: str, agency: str, current: Sequence[Alert], *, updated_at: d
         add(
             entry,
             "summary",
-            f"{alert.severity.value}; {len(alert.event_keys)} reports, until {atom_time(alert.expires_at)}",
+            f"{alert.severity.value}; reports: {len(alert.event_keys)}; until {atom_time(alert.expires_at)}",
         )
         add(entry, "link", rel="alternate", href=cap_file(alert), type=CONTENT_TYPE)
     return xml_bytes(root)

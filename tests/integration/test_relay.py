@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from assets.ingest.feed import City, Feed
 from assets.ingest.landing import land_feed
+from assets.relay import relaying
 from assets.relay.deliveries import deliveries_folder
 from assets.simulate.serving.server import serve
 from assets.simulate.serving.store import Column, Dataset, Store
@@ -306,6 +307,12 @@ def test_without_subscriptions_a_replay_has_nobody_to_send_to(lane, monkeypatch)
     assert "CITYSIGNAL_SUBSCRIPTIONS" in done.output
 
 
+def test_a_city_that_is_not_declared_is_wrong_usage(lane):
+    done = lane.citysignal("--city", "simulatd")
+    assert done.exit_code == 2
+    assert "did you mean simulated?" in done.output
+
+
 def test_without_its_secret_the_lane_says_so_and_nothing_is_lost(lane, instance, monkeypatch):
     lane.report("flood", 0)
     monkeypatch.delenv("RELAY_SECRET")
@@ -325,8 +332,6 @@ def test_the_secret_is_in_no_file_of_the_home_whatever_happened(lane, instance):
 def test_a_killed_round_raises_nothing_twice(lane, instance, monkeypatch):
     """Killed after the alerts are stored, or after the files, before anything is sent."""
     lane.report("flood", 0)
-    from assets.relay import relaying
-
     for name in ("publish_alerts", "_deliver"):
 
         def cut_off(*said, **more):
@@ -338,6 +343,21 @@ def test_a_killed_round_raises_nothing_twice(lane, instance, monkeypatch):
                 lane.tick(instance)
     assert lane.tick(instance) == "everyone: 5 delivered"
     assert len(lane.receiver.posts) == 5
+
+
+def test_a_quiet_round_reads_no_alerts_and_one_that_was_cut_off_does(lane, instance, monkeypatch):
+    lane.report("flood", 0)
+    lane.tick(instance)
+
+    def unread(*said, **more):
+        raise AssertionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(relaying, "read_alerts", unread)
+        lane.tick(instance)
+        with pytest.raises(AssertionError):
+            lane.tick(instance, minutes=6)
+    assert lane.tick(instance) == "Nothing is new."
 
 
 def test_the_lane_of_simulated_cities_waits_to_be_turned_on(lane):
