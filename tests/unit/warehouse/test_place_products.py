@@ -89,6 +89,9 @@ def test_what_a_source_does_not_tell_is_said(home: Path) -> None:
         "report. No work order is linked to it. Whether it is closed is not told by the source."
     )
     assert (told["Q"]["is_case_open"], told["Q"]["is_on_school_route"]) == (None, None)
+    # Its feed tells the status of another one, and no closing: core takes what has no end for open.
+    assert told["R"]["is_case_open"] is True
+    assert asked(home, "select is_open from core.fct_events where source_id = 'Q'") == [{"is_open": True}]
     # Nobody tells repairs of lamps here: that there is none is not known.
     assert "Work on such requests is not told by the source." in told["LAMP"]["story"]
     assert told["LAMP"]["n_work_order"] is None
