@@ -62,6 +62,8 @@ def stories(home: Path) -> dict[str, dict]:
 
 def test_a_story_says_what_a_report_joined_and_what_was_done(home: Path) -> None:
     told = stories(home)
+    requests = "select source_id from core.fct_events where city = 'town' and kind = 'service_request'"
+    assert told.keys() == {row["source_id"] for row in asked(home, requests)}
     joined = (
         " on Oak Street in First Ward: Pothole (street or alley). It joined 6 other reports of one case "
         "(2 matched by place and time only). At the same water main, on 2025-06-12 (2 days after the first "
