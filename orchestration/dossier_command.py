@@ -45,19 +45,18 @@ def print_dossier(dossier: Dossier, console: Console) -> None:
     """Print all sections that have rows; where a section has none, say so."""
     called = ", ".join(f"{scope} {escape(name)}" for scope, name in dossier.names.items())
     console.print(f"[bold]{dossier.city}[/]: {called}")
-    console.print(
-        f"told until {dossier.told_until_on}; duplicates are left out; nothing told is not nothing there"
-    )
+    console.print("duplicates are left out; where nothing is told, there may be something all the same")
     scopes = [scope for scope in SCOPES if scope in dossier.names]
     for section, title in HAPPENINGS.items():
         of_section = [one for one in dossier.entries if one.section == section]
         if not of_section:
             console.print(f"\n{title}: none told")
             continue
-        table = named_table(title, *(SCOPES[scope] for scope in scopes))
+        table = named_table(title, *(SCOPES[scope] for scope in scopes), "told until")
         for label in dict.fromkeys(one.label for one in of_section):
             told = {one.place_type: one for one in of_section if one.label == label}
-            table.add_row(escape(label), *(happened(told.get(scope)) for scope in scopes))
+            until = max(str(one.told_until_on) for one in told.values())
+            table.add_row(escape(label), *(happened(told.get(scope)) for scope in scopes), until)
         console.print()
         console.print(table)
     for section, title in ITEMS.items():

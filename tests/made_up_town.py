@@ -229,7 +229,9 @@ def make_town(home: Path) -> TinyLake:
         absent={"GONE": 2},
     )
     nowhere = {"source_id": "Q", "requested_at": "2025-06-10T08:00:00", "address": "12 Oak St"}
-    lake.land("town", "quiet", "service_request", DELIVERED, [nowhere])
+    lake.status("town", "quiet", "Received", "open")
+    received = {"source_id": "R", "requested_at": "2025-06-11T08:00:00", "status": "Received"} | on(20)
+    lake.land("town", "quiet", "service_request", DELIVERED, [nowhere, received])
     works = [
         *repairs(date(2021, 1, 1), seed=3, rate_a_year=3.0),
         repair("BREAK", date(2025, 6, 12), on(0, 55.0), category="break", asset_id="M0"),

@@ -69,11 +69,6 @@ class Dossier:
     names: dict[str, str]
     entries: tuple[Entry, ...] = field(repr=False)
 
-    @property
-    def told_until_on(self) -> date | None:
-        """The newest day that any row tells of."""
-        return max((one.told_until_on for one in self.entries if one.told_until_on), default=None)
-
 
 def read_dossier(connection: duckdb.DuckDBPyConnection, city: str, at: str) -> Dossier:
     """Return what is told of a place and of the wider places it names.

@@ -24,7 +24,11 @@ feeds as (
 
 -- A feed tells nothing after its newest record: lately is counted back from there, however long ago it was.
 told_until as (
-    select city, feed, max(event_on) as told_until_on
+    select
+        city,
+        feed,
+        max(event_on) as told_until_on,
+        max(case when closed_at is not null then 1 else 0 end) = 1 as tells_closing
     from {{ ref('fct_events') }}
     group by city, feed
 ),
@@ -45,7 +49,8 @@ events as (
             when 'utility' then 'outage'
             when 'infrastructure' then 'work'
         end as section,
-        events.is_open,
+        -- Without a status and in a feed without closing times, nobody knows.
+        case when events.status <> 'unknown' or told_until.tells_closing then events.is_open end as is_open,
         events.status = 'expired' or (events.is_open and permits.expires_at < feeds.as_of_at) as is_expired,
         events.status = 'inspection' as is_in_inspection,
         told_until.told_until_on,

@@ -61,11 +61,16 @@ reported_again as (
     group by to_event_key
 ),
 
+feeds_with_closings as (
+    select distinct city, feed from events where closed_at is not null
+),
+
 cases as (
     select
         events.event_key as case_key,
         events.source_id as case_id,
-        events.is_open,
+        -- Without a status and in a feed without closing times, nobody knows.
+        case when events.status <> 'unknown' or closings.feed is not null then events.is_open end as is_open,
         -- A date that a case still bears while it is open is left from an earlier closing; one after the delivery is wrong.
         case when not events.is_open and events.closed_at <= feeds.as_of_at then cast(events.closed_local as date) end
             as closed_on,
@@ -73,6 +78,7 @@ cases as (
         statuses.meaning as status_meaning
     from events
     inner join feeds on events.city = feeds.city and events.feed = feeds.feed
+    left join feeds_with_closings as closings on events.city = closings.city and events.feed = closings.feed
     left join {{ ref('statuses') }} as statuses on events.status = statuses.status
     where events.kind = 'service_request'
 ),

@@ -62,6 +62,8 @@ def stories(home: Path) -> dict[str, dict]:
 
 def test_a_story_says_what_a_report_joined_and_what_was_done(home: Path) -> None:
     told = stories(home)
+    requests = "select source_id from core.fct_events where city = 'town' and kind = 'service_request'"
+    assert told.keys() == {row["source_id"] for row in asked(home, requests)}
     joined = (
         " on Oak Street in First Ward: Pothole (street or alley). It joined 6 other reports of one case "
         "(2 matched by place and time only). At the same water main, on 2025-06-12 (2 days after the first "
@@ -89,6 +91,9 @@ def test_what_a_source_does_not_tell_is_said(home: Path) -> None:
         "report. No work order is linked to it. Whether it is closed is not told by the source."
     )
     assert (told["Q"]["is_case_open"], told["Q"]["is_on_school_route"]) == (None, None)
+    # Its feed tells the status of another one, and no closing: core takes what has no end for open.
+    assert told["R"]["is_case_open"] is True
+    assert asked(home, "select is_open from core.fct_events where source_id = 'Q'") == [{"is_open": True}]
     # Nobody tells repairs of lamps here: that there is none is not known.
     assert "Work on such requests is not told by the source." in told["LAMP"]["story"]
     assert told["LAMP"]["n_work_order"] is None
