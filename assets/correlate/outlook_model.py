@@ -18,7 +18,7 @@ MAX_STEPS = 25
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted regression: log of a unit's failures over its even share of the city's expected ones.
+    """A fitted regression: log of a unit's failures over those expected in the whole city.
 
     Attributes:
         mean: Mean of each feature in training, after `transformed`, shape (f,).
@@ -43,7 +43,7 @@ class Model:
         added = self.contributions(panel.values[origin], panel.feature_names).sum(axis=1)
         return rounded(
             np.where(
-                panel.is_in[origin], np.exp(even_share(panel, origin) + self.coefficient[0] + added), 0.0
+                panel.is_in[origin], np.exp(city_level(panel, origin) + self.coefficient[0] + added), 0.0
             )
         )
 
@@ -59,9 +59,12 @@ def rounded(expected: np.ndarray) -> np.ndarray:
     return np.round(expected, 9)
 
 
-def even_share(panel: Panel, origin: int) -> float:
-    """Return the log of what a unit would have if the city's expected failures were spread evenly."""
-    return float(np.log(max(panel.expected_total[origin], 0.5) / max(panel.is_in[origin].sum(), 1)))
+def city_level(panel: Panel, origin: int) -> float:
+    """Return the log of the failures expected in the whole city.
+
+    Not of those per unit: where other places come to be known, a place expects no less.
+    """
+    return float(np.log(max(panel.expected_total[origin], 0.5)))
 
 
 def train(panel: Panel, origin: int) -> Model | None:
@@ -79,7 +82,7 @@ def train(panel: Panel, origin: int) -> Model | None:
         return None
     is_in = panel.is_in[past]
     features = transformed(panel.values[past][is_in], panel.feature_names)
-    offset = np.repeat([even_share(panel, one) for one in past], is_in.sum(axis=1))
+    offset = np.repeat([city_level(panel, one) for one in past], is_in.sum(axis=1))
     mean, scale = np.nanmean(features, axis=0), np.nanstd(features, axis=0)
     model = Model(mean, np.where(scale > 1e-9, scale, np.inf), np.zeros(1 + features.shape[1]))
     design = np.column_stack([np.ones(len(features)), model.standardised(features)])
@@ -106,11 +109,11 @@ def expected_by_count(panel: Panel, origin: int, count: np.ndarray) -> np.ndarra
     group = (np.arange(len(past))[:, None] * most + count[past].astype(int))[is_in]
     n, failed = np.bincount(group), np.bincount(group, known[past][is_in])
     at = np.flatnonzero(n)
-    offset = np.array([even_share(panel, one) for one in past])[at // most] + np.log(n[at])
+    offset = np.array([city_level(panel, one) for one in past])[at // most] + np.log(n[at])
     design = np.column_stack([np.ones(len(at)), np.log1p(at % most)])
     fitted = fit_poisson(design, offset, failed[at])
     added = fitted[0] + fitted[1] * np.log1p(count[origin])
-    return rounded(np.where(panel.is_in[origin], np.exp(even_share(panel, origin) + added), 0.0))
+    return rounded(np.where(panel.is_in[origin], np.exp(city_level(panel, origin) + added), 0.0))
 
 
 def _learned_from(panel: Panel, origin: int) -> tuple[np.ndarray, np.ndarray]:
