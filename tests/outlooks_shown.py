@@ -1,14 +1,14 @@
 """What tests of outlooks share: labels by brute force, a panel that looks ahead, and a table to read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import duckdb
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from assets.correlate.outlook_backtest import Look
 from assets.correlate.outlook_panel import Panel
 
 #: As the design says (statistics.md section 6): the same job lies within 20 m and 7 days.
@@ -38,23 +38,29 @@ def looking_ahead(panel: Panel) -> Panel:
     return replace(panel, values=values, feature_names=(*panel.feature_names, "failure_soon"))
 
 
-def pooled(looks: Sequence[Look]) -> dict[tuple[str, str], Look]:
-    """Return the looks over all forecast times and units by method and what decided the number of picks."""
+def pooled(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Return rows of mart_outlook_backtests over all forecast times and units, by method and picks."""
     return {
-        (look.method, look.picked): look for look in looks if look.origin_day is None and look.part == "all"
+        (row["method"], row["picked"]): row
+        for row in rows
+        if row["origin"] == "pooled" and row["part"] == "all"
     }
 
 
-def show(title: str, looks: Sequence[Look]) -> None:
-    """Print the pooled looks as a table."""
+def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the pooled rows of mart_outlook_backtests as a table."""
     print(f"\n{title}")
-    print("method      picks  precision [95 %]         recall  lift [95 %]        over count of 365 d [95 %]")
-    for (method, _), look in sorted(pooled(looks).items(), key=lambda item: item[0][::-1]):
-        over = look.lift_over_heuristic
+    print(
+        "method      picks  precision [95 %]         recall  lift [95 %]           over count of 365 d [95 %]"
+    )
+    for _, row in sorted(pooled(rows).items(), key=lambda item: item[0][::-1]):
         print(
-            f"{method:<12}{look.k:5.1f}  {look.precision.value:.4f} [{look.precision.low:.4f}, "
-            f"{look.precision.high:.4f}]  {look.recall.value:.4f}  {look.lift.value:5.2f} "
-            f"[{look.lift.low:5.2f}, {look.lift.high:5.2f}]  {over.value:.2f} [{over.low:.2f}, "
-            f"{over.high:.2f}]"
-            f"  PAI {look.pai:.2f} PEI {look.pei:.3f} expected/observed {look.calibration_ratio:.2f}"
+            f"{row['method']:<12}{row['k']:5.1f}  {_interval(row, 'precision', 4)}  {row['recall']:.4f}  "
+            f"{_interval(row, 'lift', 2):<20}  {_interval(row, 'lift_over_heuristic', 2)}"
+            f"  PAI {row['pai']:.2f}, PEI {row['pei']:.3f}, expected/observed {row['calibration_ratio']:.2f}"
         )
+
+
+def _interval(row: Mapping[str, Any], name: str, digits: int) -> str:
+    value, low, high = (f"{row[name + end]:.{digits}f}" for end in ("", "_ci_low", "_ci_high"))
+    return f"{value} [{low}, {high}]"

@@ -7,6 +7,7 @@ import pytest
 
 from assets.correlate.outlook_backtest import backtest
 from assets.correlate.outlook_panel import refuse_look_ahead
+from assets.correlate.outlook_tables import Outcome, backtests_table
 from assets.correlate.outlooks import read_panel
 from tests import outlooks_shown
 from tests.outlooks_shown import jobs, pooled
@@ -121,38 +122,43 @@ def test_cells_ranked_by_expected_breaks_are_judged_on_those_of_2016_to_2019(syr
     """Without an inventory of mains the units are cells with a record of any kind."""
     path = syracuse.home / "warehouse" / "published" / "warehouse.duckdb"
     with duckdb.connect(str(path), read_only=True) as con:
-        panel, _ = read_panel(con, "syracuse", "main_failure_risk")
+        panel, keys = read_panel(con, "syracuse", "main_failure_risk")
         breaks = jobs(con, "infra_main_break")["day"].to_numpy()
     refuse_look_ahead(panel)
     result = backtest(panel, since_day=FIRST_DAY)
-    looks = pooled(result.looks)
-    outlooks_shown.show("Syracuse, breaks of 2016 to 2019 in periods of 28 days", result.looks)
-    model, count = looks["model", "share"], looks["heuristic", "share"]
-    past = model.lift_over_past_count
-    gain = model.gain_over_heuristic
-    print(
-        f"model over past-break count {past.value:.2f} [{past.low:.2f}, {past.high:.2f}]; "
-        f"gain over the count of 365 days {gain.value:.4f} [{gain.low:.4f}, {gain.high:.4f}]"
+    rows = backtests_table([Outcome(panel, keys, result, {}, None)]).to_pylist()
+    outlooks_shown.show("Syracuse, breaks of 2016 to 2019 in periods of 28 days", rows)
+    looks = pooled(rows)
+    model = looks["model", "share"]
+    over, over_low, over_high, gain, low, high = (
+        model[name + end]
+        for name in ("lift_over_past_count", "gain_over_heuristic")
+        for end in ("", "_ci_low", "_ci_high")
     )
-    assert model.n_origin == 44
-    ahead = breaks[(breaks > model_first(result)) & (breaks <= model_last(result, panel.horizon_days))]
-    assert len(ahead) == model.n_failure
-    assert all(look.lift.low > 2 for look in looks.values())
-    # The gate: a gain that is not shown ships the heuristic, and the mart says so.
-    assert gain.low <= 0 < gain.high
-    assert syracuse.rows("select distinct method, unit_type from correlation.mart_main_failure_risk") == [
-        ("heuristic", "cell")
-    ]
-    [(first, second)] = syracuse.rows(
-        """select min(rank), max(rank) from correlation.mart_main_failure_risk"""
+    print(f"model over past-break count {over:.2f} [{over_low:.2f}, {over_high:.2f}]")
+    print(f"gain over the count of 365 days {gain:.4f} [{low:.4f}, {high:.4f}]")
+    origins = sorted(look.origin_day for look in result.looks if look.origin_day is not None)
+    assert (origins[0], model["n_origin"]) == (FIRST_DAY, 44)
+    ahead = (breaks > origins[0]) & (breaks <= origins[-1] + panel.horizon_days)
+    assert ahead.sum() == model["n_failure"] > 500
+    assert all(row["lift_ci_low"] > 2 for row in looks.values())
+    assert all(0.8 < row["calibration_ratio"] < 1.25 for row in looks.values())
+    assert low < gain < high
+
+
+def test_the_heuristic_ranks_where_a_gain_is_not_shown_over_all_periods(syracuse):
+    """The gate looks at all periods since 2014: at one cell in a hundred the interval of the gain holds 0."""
+    gains = syracuse.rows(
+        """select picked, gain_over_heuristic, gain_over_heuristic_ci_low, n_origin
+           from correlation.mart_outlook_backtests
+           where origin = 'pooled' and part = 'all' and method = 'model' order by picked"""
     )
-    assert (first, second) == (1, panel.is_in[-1].sum())
-    assert count.precision.value > count.base_rate
-
-
-def model_first(result):
-    return min(look.origin_day for look in result.looks if look.origin_day is not None)
-
-
-def model_last(result, horizon_days):
-    return max(look.origin_day for look in result.looks if look.origin_day is not None) + horizon_days
+    assert [(picked, periods) for picked, _, _, periods in gains] == [("crew", 68), ("share", 68)]
+    shipped = "model" if all(low > 0 for _, _, low, _ in gains) else "heuristic"
+    [(method, unit_type, last, reason)] = syracuse.rows(
+        "select method, unit_type, max(rank), reason from correlation.mart_main_failure_risk group by all"
+    )
+    print(f"\n{reason}")
+    assert (method, unit_type) == (shipped, "cell")
+    assert last > 2000
+    assert reason.startswith(f"The {shipped} ranks: over 68 periods")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from assets.correlate.estimates import write_no_estimates
@@ -64,3 +65,16 @@ def test_every_rule_holds_for_its_case(home: Path) -> None:
     told = run(home, "test", "--select", "test_type:unit")
     assert told
     assert {name: said for name, said in told.items() if said != "pass"} == {}
+
+
+def test_a_feature_later_than_its_forecast_time_stops_the_build(home: Path) -> None:
+    """The twin of the rule: one day into the horizon, as its unit test counts it, is a row of the table."""
+    guard = "no_feature_is_later_than_its_forecast_time"
+    row = "('c', 'o', 1000, 0, null, 'break', true, 1, 1, 0, {latest_day})"
+    for latest_day, said in ((1000, "pass"), (1001, "fail")):
+        with duckdb.connect(str(Lake(home).build_warehouse)) as con:
+            con.execute("delete from intermediate.int_outlook_counts")
+            con.execute(
+                f"insert into intermediate.int_outlook_counts values {row.format(latest_day=latest_day)}"
+            )
+        assert run(home, "test", "--select", guard)[guard].split(":")[0] == said
