@@ -7,7 +7,7 @@ export DO_NOT_TRACK := 1
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help run ui portals docs test test-fast test-real truth soak bench bench-warehouse bench-correlation lint lock clean
+.PHONY: help run ui portals docs test test-fast test-real truth soak bench bench-warehouse bench-correlation bench-relay lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ bench-warehouse: .venv/.ready ## a day's delta against a whole build at 2 millio
 
 bench-correlation: .venv/.ready ## what the evidence of 36 questions costs at a million events, item by item; two minutes
 	@$(BIN)/python -m bench.correlation
+
+bench-relay: .venv/.ready ## seconds from a portal to a receiver while the bulk job runs; some ten minutes
+	@$(BIN)/python -m bench.relay
 
 lint: .venv/.ready ## ruff, import-linter, dbt parse, dagster definitions validate
 	@$(BIN)/ruff check .
