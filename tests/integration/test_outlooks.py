@@ -20,7 +20,7 @@ MARTS = {"main_failure_risk": "mart_main_failure_risk", "rodent_outlook": "mart_
 
 @pytest.fixture(scope="module")
 def con(city: City):
-    path = city.home / "warehouse" / "published" / "warehouse.duckdb"
+    path = city.home / "warehouse" / "build" / "warehouse.duckdb"
     with duckdb.connect(str(path), read_only=True) as con:
         yield con
 

@@ -120,7 +120,7 @@ FIRST_DAY = (date(2016, 1, 1) - date(1970, 1, 1)).days - 1
 
 def test_cells_ranked_by_expected_breaks_are_judged_on_those_of_2016_to_2019(syracuse):
     """Without an inventory of mains the units are cells with a record of any kind."""
-    path = syracuse.home / "warehouse" / "published" / "warehouse.duckdb"
+    path = syracuse.home / "warehouse" / "build" / "warehouse.duckdb"
     with duckdb.connect(str(path), read_only=True) as con:
         panel, keys = read_panel(con, "syracuse", "main_failure_risk")
         breaks = jobs(con, "infra_main_break")["day"].to_numpy()
