@@ -14,8 +14,9 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -25,15 +26,14 @@ from assets.ingest.clock import Clock
 from assets.ingest.feed import City, Feed
 from assets.ingest.lake import Lake
 from assets.ingest.part import Part
-from assets.ingest.portals.page import Ask, Cursor, Page
+from assets.ingest.portals.page import Cursor, Page
 from assets.ingest.raw_tables import raw_key
 from assets.ingest.receipts import RECEIPT, DeliveryError, read_receipt
 
 FAST_LANE = "fast_lane"
 FAST_CADENCE = "hourly"
 EVERY_SECONDS = 15
-#: A look at one portal; the whole tick has 60 seconds, and what it does not come to is first in the next.
-LOOK_SECONDS = 8.0
+#: The whole tick has 60 seconds, and what it does not come to is first in the next.
 TICK_SECONDS = 30.0
 #: Pages of one look. The records since the last landing fill no more, or a run is due anyway.
 LOOK_PAGES = 2
@@ -199,23 +199,10 @@ def records_after(lake: Lake, feed: Feed, part: Part, cursor: Cursor, now: datet
     Raises:
         DeliveryError: The portal gave no usable answer at once.
     """
-    from assets.ingest.portals.connectors import connect_portal
-    from assets.ingest.portals.wire import Wire, read_token
+    from assets.ingest.news import pages_after
 
-    request = feed.request_of(part)
-    wire = Wire(
-        token=read_token(request.token_env),
-        slots=lake.host_slots,
-        calls_at_once=request.calls_at_once,
-        attempts=1,
-        read_seconds=LOOK_SECONDS,
-    )
-    try:
-        until = now.astimezone(UTC).replace(tzinfo=None)
-        pages = connect_portal(feed, part, wire).pages(Ask(mode="tail", until=until, since=cursor))
+    with closing(pages_after(lake, feed, part, cursor, now)) as pages:
         return frozenset(one for page in islice(pages, LOOK_PAGES) for one in hashes(page))
-    finally:
-        wire.close()
 
 
 def hashes(page: Page) -> Iterable[str]:

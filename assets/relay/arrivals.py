@@ -10,6 +10,7 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,19 +23,17 @@ import pyarrow.parquet as pq
 from assets.ingest.feed import City, Feed
 from assets.ingest.lake import Lake
 from assets.ingest.locate import locate
-from assets.ingest.moments import shifted
+from assets.ingest.moments import instant, shifted
+from assets.ingest.news import pages_after
 from assets.ingest.page_records import stage_pages
 from assets.ingest.parsing import connect
 from assets.ingest.part import Part
-from assets.ingest.portals.connectors import connect_portal
-from assets.ingest.portals.page import Ask, Cursor, Page
+from assets.ingest.portals.page import Cursor, Page
 from assets.ingest.portals.pages_on_disk import PageFolder
-from assets.ingest.portals.wire import Wire, read_token
 from assets.ingest.receipts import DeliveryError
 from assets.ingest.sql_expression import literal, quoted
 from assets.relay.durable import put
 
-LOOK_SECONDS = 8.0
 #: Records show up at a portal somewhat after the time that they bear.
 LATE = timedelta(hours=1)
 #: A record that comes again within so many days is known; by then it landed, from here or from the bulk feed.
@@ -87,7 +86,7 @@ def look(lake: Lake, city: City, feed: Feed, part: Part, landed: Cursor, now: da
     folder = seen_folder(lake, feed, part)
     folder.mkdir(parents=True, exist_ok=True)
     before = _last_look(folder)
-    since = Cursor(shifted(before["at"], -LATE)) if before else landed
+    since = _since(before["at"], landed, city.time_zone) if before else landed
     with tempfile.TemporaryDirectory(prefix="citysignal-look-") as work:
         pages = PageFolder(Path(work))
         for page in _pages(lake, feed, part, since, now):
@@ -100,6 +99,17 @@ def look(lake: Lake, city: City, feed: Feed, part: Part, landed: Cursor, now: da
         # After the records: cut off here, the next look reads them again and knows them.
         put(folder / LAST_LOOK, json.dumps({"at": reached[-1], "said": said}).encode())
     return Arrivals(fresh, sum(page.rows for page in pages.pages))
+
+
+def _since(looked: str, landed: Cursor, time_zone: str) -> Cursor:
+    """Return from where on to ask: looking or landing got there, less what shows up late.
+
+    What landed is read from raw. After a rest of days the last look lies more pages back than a look reads,
+    and only landing can go past them.
+    """
+    of_look, of_landing = instant(looked, time_zone), instant(landed.at, time_zone)
+    is_landing_ahead = of_look is not None and of_landing is not None and of_landing > of_look
+    return Cursor(shifted(landed.at if is_landing_ahead else looked, -LATE))
 
 
 def _last_look(folder: Path) -> dict[str, Any] | None:
@@ -124,17 +134,7 @@ def seen_folder(lake: Lake, feed: Feed, part: Part) -> Path:
 
 
 def _pages(lake: Lake, feed: Feed, part: Part, since: Cursor, now: datetime) -> Iterator[Page]:
-    request = feed.request_of(part)
-    wire = Wire(
-        token=read_token(request.token_env),
-        slots=lake.host_slots,
-        calls_at_once=request.calls_at_once,
-        attempts=1,
-        read_seconds=LOOK_SECONDS,
-    )
-    try:
-        until = now.astimezone(UTC).replace(tzinfo=None)
-        asked = connect_portal(feed, part, wire).pages(Ask(mode="tail", until=until, since=since))
+    with closing(pages_after(lake, feed, part, since, now)) as asked:
         for number, page in enumerate(asked):
             if number == MOST_PAGES:
                 raise DeliveryError(
@@ -143,8 +143,6 @@ def _pages(lake: Lake, feed: Feed, part: Part, since: Cursor, now: datetime) -> 
                     "or raise `request.page_rows`",
                 )
             yield page
-    finally:
-        wire.close()
 
 
 def read_records(con: duckdb.DuckDBPyConnection, relation: str, feed: Feed, part: Part) -> None:

@@ -146,6 +146,27 @@ def test_a_portal_that_fails_leaves_everything_as_it_was(town):
     assert looked(town) == 1
 
 
+def test_after_a_long_rest_a_look_goes_on_from_where_landing_got(town, monkeypatch):
+    """There are more pages since the last look than one reads: without the landing it fails for good."""
+    looked(town)
+    monkeypatch.setattr(arrivals, "MOST_PAGES", 1)
+    at = town.store.now
+    place = {"status": "open", "lat": 42.0, "long": -87.5}
+    town.dataset.insert(
+        [
+            {"service_request_id": f"r{hour:03d}", "requested_datetime": at + timedelta(hours=hour)} | place
+            for hour in range(1203)
+        ]
+    )
+    town.later(hours=1203)
+    for _ in "twice":
+        with pytest.raises(DeliveryError, match="land the feed"):
+            looked(town)
+    landed = Cursor(f"{at + timedelta(hours=1200):%Y-%m-%dT%H:%M:%S}Z")
+    assert looked(town, landed) == 4
+    assert [row["source_id"] for row in seen(town)] == ["r1199", "r1200", "r1201", "r1202"]
+
+
 def test_over_a_storm_no_record_is_passed_over(town):
     looked(town)
     at = town.store.now
